@@ -14,3 +14,16 @@ export {
   hexToBytes,
   utf8ToBytes,
 } from "./bytes.ts";
+export { CborTag, CborWriter, decodeCbor, encodeCbor } from "./cbor.ts";
+export type { CborLimits, CborMap, CborValue } from "./cbor.ts";
+export { canonicalJson, parseJson } from "./json.ts";
+export type { JsonLimits, JsonValue } from "./json.ts";
+export {
+  MAX_PATH_LENGTH,
+  merkleLeaf,
+  merkleLevels,
+  merkleNode,
+  merklePath,
+  merkleRoot,
+  merkleRootFromPath,
+} from "./merkle.ts";
