@@ -1,1 +1,66 @@
-export {};
+export { ALGORITHM, BUNDLE_MEDIA_TYPE, CONTENT_TYPE, CWT, HEADER, LIMIT, PROFILE, SHA256_ID } from "./labels.ts";
+export type { StatementAlgorithm, StatementKind } from "./labels.ts";
+export {
+  DIGEST_CHECKS,
+  FINISH_REASONS,
+  MODES,
+  RELEASE_ACTIONS,
+  RETENTION_CLASSES,
+  SUPPLEMENT_KINDS,
+  WORK_KINDS,
+  decodeClaims,
+  encodeClaims,
+} from "./claims.ts";
+export type {
+  ClaimsByKind,
+  ExecutionClaims,
+  FinishReason,
+  KeysetDocument,
+  KeysetKey,
+  KeyUse,
+  Mode,
+  Principal,
+  ReleaseAction,
+  ReleaseClaims,
+  RetentionClass,
+  ServiceClaims,
+  SupplementClaims,
+  SupplementKind,
+  WorkKind,
+} from "./claims.ts";
+export { jsonView } from "./table.ts";
+export type { OpenMap, OpenValue } from "./table.ts";
+export {
+  algorithmById,
+  keyId,
+  parseStatement,
+  prepareStatement,
+  sealStatement,
+  signBatch,
+  signStatement,
+  verifyStatement,
+} from "./statement.ts";
+export type { SignatureCache, Statement, StatementHeader, UnsignedStatement } from "./statement.ts";
+export { checkField, commitFields, fieldLeaf, fieldSalt, openField, tensorFields } from "./fields.ts";
+export type { CommittedTensor, FieldOpening, FieldTree, FieldValue, FullOpening, Side } from "./fields.ts";
+export { prefixProof, transcriptLeaf, transcriptRoot, transcriptSalt, verifyPrefix } from "./transcript.ts";
+export { findKey, keysetDigest, keysetFault, sealKeyset } from "./keyset.ts";
+export { MAX_ENVELOPES, decodeEntry, encodeEntry } from "./entry.ts";
+export { decodeBundle, encodeBundle } from "./bundle.ts";
+export type { Bundle, BundledProof, BundledStatement } from "./bundle.ts";
+export { EMPTY_TRUST, parseTrust, trustView } from "./trust.ts";
+export type { Trust, TrustedIdentity, TrustedLog } from "./trust.ts";
+export { CHECKS } from "./verdict.ts";
+export type { Answers, CheckName, CheckOutcome, CheckRow, CheckStatus, Verdict } from "./verdict.ts";
+export { receiptSubject, viewReceipt } from "./view.ts";
+export type { Decoded, KeysetView, ReceiptView, ViewFault } from "./view.ts";
+export { CLOCK_SKEW_MS, disclosed, verifyReceipt } from "./verify.ts";
+export type {
+  CheckContext,
+  CheckModules,
+  LogCheck,
+  LogCheckInput,
+  Policy,
+  ReceiptCheck,
+  VerifyOptions,
+} from "./verify.ts";
