@@ -1,1 +1,15 @@
-export {};
+export type { Database, QueryAnswer, QueryOptions, Queryable, TransactionOptions } from "./database.ts";
+export { connectDatabase } from "./pool.ts";
+export type { ConnectOptions } from "./pool.ts";
+export { databaseFromPglite } from "./pglite.ts";
+export type { PgliteLike } from "./pglite.ts";
+export { migrateDatabase } from "./migrate.ts";
+export type { Migration } from "./migrations.ts";
+export { createIndexStore } from "./index-store.ts";
+export { createSecretStore } from "./secret-store.ts";
+export type { PostgresSecretStore } from "./secret-store.ts";
+export { claimDatabaseMode } from "./mode-marker.ts";
+export type { DatabaseMode } from "./mode-marker.ts";
+export { startEmbeddedPostgres } from "./embedded/embedded.ts";
+export type { EmbeddedEvent, EmbeddedOptions, EmbeddedPostgres } from "./embedded/embedded.ts";
+export type { Identity } from "./embedded/identity.ts";
