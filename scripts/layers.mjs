@@ -7,13 +7,13 @@ const layer = (name) => {
   if (name === "core") return 0;
   if (["tlog", "attest", "zk", "onnx", "x402", "policy"].includes(name)) return 1;
   if (["receipts", "workflow"].includes(name)) return 2;
-  if (name === "protocol") return 3;
+  if (name === "protocol" || name === "verifier") return 3;
   if (name === "sdk" || name.startsWith("driver-")) return 4;
   if (name.startsWith("service-")) return 5;
   if (name === "testkit") return 6;
   return 7;
 };
-const pure = new Set(["core", "tlog", "attest", "zk", "onnx", "x402", "policy", "receipts", "workflow"]);
+const pure = new Set(["core", "tlog", "attest", "zk", "onnx", "x402", "policy", "receipts", "workflow", "verifier"]);
 const faults = [];
 
 function* sources(directory) {

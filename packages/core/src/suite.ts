@@ -10,19 +10,19 @@ export type CryptoSuite = {
   /** `node`, `web` or `noble`; printed in benchmarks. */
   readonly name: string;
   /** SHA-256 of the concatenation of `parts`, 32 bytes. */
-  sha256(...parts: readonly Uint8Array[]): Uint8Array;
+  readonly sha256: (...parts: readonly Uint8Array[]) => Uint8Array;
   /**
    * Whether `signature` over `message` verifies under `publicKey`. Keys are raw: Ed25519 32 bytes, P-256
    * the 33-byte compressed or 65-byte uncompressed point, ML-DSA-44 1,312 bytes. Signatures are raw too:
    * Ed25519 64 bytes (strict, RFC 8032: non-canonical S is refused), P-256 64 bytes r||s with low s,
    * ML-DSA-44 2,420 bytes. Resolves `false` for malformed keys or signatures and never rejects.
    */
-  verify(
+  readonly verify: (
     algorithm: SignatureAlgorithm,
     publicKey: Uint8Array,
     message: Uint8Array,
     signature: Uint8Array,
-  ): Promise<boolean>;
+  ) => Promise<boolean>;
 };
 
 /** A private key that signs; where it lives (file, enclave, KMS, HSM) is the driver's business. */
@@ -30,7 +30,7 @@ export type Signer = {
   readonly algorithm: SignatureAlgorithm;
   /** Raw public key, encoded as {@link CryptoSuite.verify} takes it. */
   readonly publicKey: Uint8Array;
-  sign(message: Uint8Array): Promise<Uint8Array>;
+  readonly sign: (message: Uint8Array) => Promise<Uint8Array>;
   /** The same synchronously, where the key is local: the receipt path signs without leaving its turn. */
   readonly signSync?: (message: Uint8Array) => Uint8Array;
 };

@@ -20,6 +20,11 @@ export type TrustedLog = {
   readonly witnesses: readonly string[];
   /** Cosignatures wanted out of `witnesses`. */
   readonly quorum: number;
+  /**
+   * Whether signature lines by keys named neither here nor there may stand in a checkpoint. By default they make the
+   * log check inconclusive, because a line that nobody can check is a line that anybody can change.
+   */
+  readonly ignoreUnknownSignatures?: boolean;
 };
 
 /** What verification starts from. Nothing outside it is believed because it is signed. */
@@ -77,7 +82,17 @@ export function parseTrust(text: string | Uint8Array): Trust {
       if (quorum > witnesses.length) throw invalid(`logs[${i}].quorum`, "must be at most the number of witnesses");
       const keys = texts(entry["keys"], `logs[${i}].keys`);
       if (keys.length === 0) throw invalid(`logs[${i}].keys`, "must name at least one key");
-      return { origin: text_(entry["origin"], `logs[${i}].origin`), keys, witnesses, quorum };
+      const ignore = entry["ignoreUnknownSignatures"];
+      if (ignore !== undefined && typeof ignore !== "boolean") {
+        throw invalid(`logs[${i}].ignoreUnknownSignatures`, "must be true or false");
+      }
+      return {
+        origin: text_(entry["origin"], `logs[${i}].origin`),
+        keys,
+        witnesses,
+        quorum,
+        ...(ignore === undefined ? {} : { ignoreUnknownSignatures: ignore }),
+      };
     }),
     revoked: list(value["revoked"], "revoked").map((item, i) => {
       const entry = object(item, `revoked[${i}]`);
