@@ -41,9 +41,18 @@ export async function encodeCoseReceipt(proof: ReceiptProof, signer: Signer): Pr
   return encodeCbor(new CborTag(COSE_SIGN1_TAG, [protectedHeader, unprotected, null, signature]));
 }
 
-/** What {@link verifyCoseReceipt} found. */
+/**
+ * What {@link verifyCoseReceipt} found. The signature of an RFC 9942 receipt covers the root alone, and one path can
+ * fit several positions (entry 2 of 3 has the same shape as entry 1 of 2), so `claimed` is what the receipt says and
+ * not what it proves. Where the position matters, take a `.tlog-proof`: its checkpoint signs the size.
+ */
 export type CoseReceiptVerdict =
-  | { readonly ok: true; readonly size: number; readonly index: number; readonly root: Uint8Array }
+  | {
+      readonly ok: true;
+      /** 32 bytes, signed. */
+      readonly root: Uint8Array;
+      readonly claimed: { readonly size: number; readonly index: number };
+    }
   | {
       readonly ok: false;
       readonly code: "cose_receipt_malformed" | "inclusion_invalid" | "signature_invalid";
@@ -84,7 +93,7 @@ export async function verifyCoseReceipt(
     const reason = "The signature does not cover the root that entry and path lead to.";
     return { ok: false, code: "signature_invalid", reason };
   }
-  return { ok: true, size, index, root };
+  return { ok: true, root, claimed: { size, index } };
 }
 
 function encodeProtected(algorithm: SignatureAlgorithm): Uint8Array {
