@@ -1,0 +1,187 @@
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import type { RuntimeProfile, Tensor } from "@assay/protocol";
+import { sequence } from "../child/cpu-class.ts";
+import { ONNX_TYPE, encodeOnnx, floats, longs } from "../onnx-writer.ts";
+import type { OnnxGraph } from "../onnx-writer.ts";
+import type { OrtModelRef } from "../runtime.ts";
+
+const FLOAT = ONNX_TYPE.FLOAT;
+const LONG = ONNX_TYPE.INT64;
+
+/** y = relu(x w1 + b1) w2 + b2 over rows of 16: float32 [n, 16] to float32 [n, 4]. */
+export function mlp(seed = 1): OnnxGraph {
+  return {
+    inputs: [{ name: "x", type: FLOAT, shape: ["n", 16] }],
+    outputs: [{ name: "y", type: FLOAT, shape: ["n", 4] }],
+    initializers: [
+      floats("w1", [16, 32], sequence(512, seed)),
+      floats("b1", [32], sequence(32, seed + 1)),
+      floats("w2", [32, 4], sequence(128, seed + 2)),
+      floats("b2", [4], sequence(4, seed + 3)),
+    ],
+    nodes: [
+      { op: "Gemm", inputs: ["x", "w1", "b1"], outputs: ["h"] },
+      { op: "Relu", inputs: ["h"], outputs: ["r"] },
+      { op: "Gemm", inputs: ["r", "w2", "b2"], outputs: ["y"] },
+    ],
+  };
+}
+
+/** Gives back its input; `shape` as in the protocol with names for free axes. */
+export function identity(type: number, shape: readonly (number | string)[]): OnnxGraph {
+  return {
+    inputs: [{ name: "x", type, shape }],
+    outputs: [{ name: "y", type, shape }],
+    nodes: [{ op: "Identity", inputs: ["x"], outputs: ["y"] }],
+  };
+}
+
+/** Subtracts the mean over all rows, so a row's answer depends on its neighbours. */
+export function mixesRows(): OnnxGraph {
+  return {
+    inputs: [{ name: "x", type: FLOAT, shape: ["n", 4] }],
+    outputs: [{ name: "y", type: FLOAT, shape: ["n", 4] }],
+    nodes: [
+      { op: "ReduceMean", inputs: ["x"], outputs: ["m"], attributes: [{ name: "axes", ints: [0] }] },
+      { op: "Sub", inputs: ["x", "m"], outputs: ["y"] },
+    ],
+  };
+}
+
+/** Casts float32 to INT4, at which onnxruntime-node ends its process with SIGABRT. */
+export function aborts(): Uint8Array {
+  const graph: OnnxGraph = {
+    inputs: [{ name: "x", type: FLOAT, shape: [2] }],
+    outputs: [{ name: "y", type: ONNX_TYPE.INT4, shape: [2] }],
+    nodes: [{ op: "Cast", inputs: ["x"], outputs: ["y"], attributes: [{ name: "to", int: ONNX_TYPE.INT4 }] }],
+  };
+  return encodeOnnx(graph, 21, 10);
+}
+
+/** Runs an empty loop as often as its input says: int64 [] to float32 []. */
+export function loops(): OnnxGraph {
+  return {
+    inputs: [{ name: "count", type: LONG, shape: [] }],
+    outputs: [{ name: "y", type: FLOAT, shape: [] }],
+    initializers: [
+      { name: "go", type: ONNX_TYPE.BOOL, dims: [], raw: Uint8Array.of(1) },
+      floats("zero", [], [0]),
+      floats("one", [], [1]),
+    ],
+    nodes: [
+      {
+        op: "Loop",
+        inputs: ["count", "go", "zero"],
+        outputs: ["y"],
+        attributes: [
+          {
+            name: "body",
+            graph: {
+              inputs: [
+                { name: "i", type: LONG, shape: [] },
+                { name: "cond", type: ONNX_TYPE.BOOL, shape: [] },
+                { name: "v", type: FLOAT, shape: [] },
+              ],
+              outputs: [
+                { name: "cond_out", type: ONNX_TYPE.BOOL, shape: [] },
+                { name: "v_out", type: FLOAT, shape: [] },
+              ],
+              nodes: [
+                { op: "Identity", inputs: ["cond"], outputs: ["cond_out"] },
+                { op: "Add", inputs: ["v", "one"], outputs: ["v_out"] },
+              ],
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+/** Fills as many float32 as its input says and sums them: int64 [1] to float32 [1]. */
+export function eats(): OnnxGraph {
+  return {
+    inputs: [{ name: "size", type: LONG, shape: [1] }],
+    outputs: [{ name: "y", type: FLOAT, shape: [1] }],
+    nodes: [
+      {
+        op: "ConstantOfShape",
+        inputs: ["size"],
+        outputs: ["big"],
+        attributes: [{ name: "value", tensor: floats("", [1], [1]) }],
+      },
+      { op: "Exp", inputs: ["big"], outputs: ["e"] },
+      { op: "ReduceSum", inputs: ["e"], outputs: ["s"], attributes: [{ name: "keepdims", int: 0 }] },
+      { op: "Reshape", inputs: ["s", "one"], outputs: ["y"] },
+    ],
+    initializers: [longs("one", [1], [1])],
+  };
+}
+
+/** Picks rows of a table: an index past its end makes the engine report an error. */
+export function gathers(): OnnxGraph {
+  return {
+    inputs: [{ name: "i", type: LONG, shape: ["n"] }],
+    outputs: [{ name: "y", type: FLOAT, shape: ["n", 2] }],
+    initializers: [floats("table", [3, 2], [0, 1, 2, 3, 4, 5])],
+    nodes: [{ op: "Gather", inputs: ["table", "i"], outputs: ["y"] }],
+  };
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** A temporary folder of model files. */
+export type ModelFolder = {
+  readonly path: string;
+  put(name: string, bytes: Uint8Array): string;
+  model(name: string, content: OnnxGraph | Uint8Array, profile: RuntimeProfile): OrtModelRef;
+  remove(): void;
+};
+
+export function modelFolder(): ModelFolder {
+  const path = mkdtempSync(join(tmpdir(), "assay-ort-"));
+  const put = (name: string, bytes: Uint8Array): string => {
+    const file = join(path, name);
+    writeFileSync(file, bytes);
+    return file;
+  };
+  return {
+    path,
+    put,
+    model: (name, content, profile) => {
+      const bytes = content instanceof Uint8Array ? content : encodeOnnx(content);
+      return { manifestDigest: "0".repeat(64), path: put(name, bytes), sha256: sha256(bytes), profile };
+    },
+    remove: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+/** How a child is started from its TypeScript source. */
+export function sourceChild(entry = "../child/main.ts"): { childEntry: string; nodeArgs: readonly string[] } {
+  const require = createRequire(import.meta.url);
+  const loader = pathToFileURL(require.resolve("tsx")).href;
+  return {
+    childEntry: join(dirname(fileURLToPath(import.meta.url)), entry),
+    nodeArgs: ["--conditions=assay-source", "--import", loader],
+  };
+}
+
+export function fp32(name: string, shape: readonly number[], values: readonly number[]): Tensor {
+  return { name, datatype: "FP32", shape, data: new Uint8Array(Float32Array.from(values).buffer) };
+}
+
+export function int64(name: string, shape: readonly number[], values: readonly number[]): Tensor {
+  return { name, datatype: "INT64", shape, data: new Uint8Array(BigInt64Array.from(values, BigInt).buffer) };
+}
+
+export function numbers(tensor: Tensor | undefined): number[] {
+  if (tensor === undefined) throw new Error("there is no such tensor");
+  return [...new Float32Array(tensor.data.slice().buffer)];
+}
