@@ -21,16 +21,14 @@ export function databaseFromPglite(lite: PgliteLike): Database {
   let closing: Promise<void> | undefined;
   const root = onPglite(lite);
   return {
-    query: (text, values) => mapped(() => root.query(text, values)),
-    exec: (sql) => mapped(() => root.exec(sql)),
+    query: (text, values) => root.query(text, values),
+    exec: (sql) => root.exec(sql),
     transaction: (work, options) =>
-      mapped(() =>
-        lite.transaction(async (tx) => {
-          const isolation = options?.isolation ?? "read committed";
-          if (isolation !== "read committed") await tx.exec(`SET TRANSACTION ISOLATION LEVEL ${isolation}`);
-          return work(onPglite(tx));
-        }),
-      ),
+      lite.transaction(async (tx) => {
+        const isolation = options?.isolation ?? "read committed";
+        if (isolation !== "read committed") await tx.exec(`SET TRANSACTION ISOLATION LEVEL ${isolation}`);
+        return work(onPglite(tx));
+      }),
     available: () => closing === undefined,
     close() {
       closing ??= lite.close();
@@ -42,14 +40,14 @@ export function databaseFromPglite(lite: PgliteLike): Database {
 function onPglite(lite: PgliteQueryable): Queryable {
   return {
     async query(text, values) {
-      const answer = await lite.query(text, [...(values ?? [])]);
+      const answer = await mapped(() => lite.query(text, [...(values ?? [])]));
       return {
         rows: answer.rows as readonly Record<string, unknown>[],
         rowCount: answer.affectedRows ?? answer.rows.length,
       };
     },
     async exec(sql) {
-      await lite.exec(sql);
+      await mapped(() => lite.exec(sql));
     },
   };
 }

@@ -62,28 +62,26 @@ export function connectDatabase(options: ConnectOptions): Database {
       // The pool uses one message for "no answer from the server" and "every connection is busy".
       const busy = error instanceof Error && error.message.startsWith("timeout exceeded when trying to connect");
       if (busy && pool.totalCount >= max && pool.idleCount === 0) throw overloaded(error);
-      throw error;
+      trip(error);
+      throw toDatabaseError(error);
     }
   }
 
+  /** Errors of statements come out of `run` mapped; whatever else `work` throws is the caller's own. */
   async function withClient<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
-    try {
-      return await circuit.guard(async () => {
-        const client = await connect();
-        let broken = false;
-        try {
-          return await work(client);
-        } catch (error) {
-          broken = isAway(error);
-          if (broken) trip(error);
-          throw error;
-        } finally {
-          client.release(broken);
-        }
-      });
-    } catch (error) {
-      throw toDatabaseError(error);
-    }
+    return circuit.guard(async () => {
+      const client = await connect();
+      let broken = false;
+      try {
+        return await work(client);
+      } catch (error) {
+        broken = isAway(error);
+        if (broken) trip(error);
+        throw error;
+      } finally {
+        client.release(broken);
+      }
+    });
   }
 
   let closing: Promise<void> | undefined;
@@ -92,10 +90,15 @@ export function connectDatabase(options: ConnectOptions): Database {
     exec: (sql, queryOptions) => withClient(async (client) => void (await run(client, sql, undefined, queryOptions))),
     transaction: (work, transactionOptions) =>
       withClient(async (client) => {
-        await client.query(`BEGIN ISOLATION LEVEL ${transactionOptions?.isolation ?? "read committed"}`);
+        await run(
+          client,
+          `BEGIN ISOLATION LEVEL ${transactionOptions?.isolation ?? "read committed"}`,
+          undefined,
+          undefined,
+        );
         try {
           const result = await work(onClient(client));
-          await client.query("COMMIT");
+          await run(client, "COMMIT", undefined, undefined);
           return result;
         } catch (error) {
           // The first error is the one to tell; a rollback fails only when the connection is gone, which rolls back too.
@@ -127,13 +130,17 @@ async function run(
   values: readonly unknown[] | undefined,
   options: QueryOptions | undefined,
 ): Promise<QueryAnswer> {
-  const answer = await client.query<Record<string, unknown>>({
-    text,
-    // Without a `values` key `pg` uses the simple protocol, the only one that takes several statements.
-    ...(values === undefined ? {} : { values: [...values] }),
-    ...(options?.timeoutMs === undefined ? {} : { query_timeout: options.timeoutMs }),
-  });
-  return { rows: answer.rows, rowCount: answer.rowCount ?? 0 };
+  try {
+    const answer = await client.query<Record<string, unknown>>({
+      text,
+      // Without a `values` key `pg` uses the simple protocol, the only one that takes several statements.
+      ...(values === undefined ? {} : { values: [...values] }),
+      ...(options?.timeoutMs === undefined ? {} : { query_timeout: options.timeoutMs }),
+    });
+    return { rows: answer.rows, rowCount: answer.rowCount ?? 0 };
+  } catch (error) {
+    throw toDatabaseError(error);
+  }
 }
 
 function overloaded(cause?: unknown): AssayError<"database_overloaded"> {
