@@ -114,7 +114,10 @@ export function checkRequest(
 function checkPort(port: Port, tensor: Tensor, sizes: Map<string, number>): void {
   const label = quoted(port.name);
   if (tensor.datatype !== port.datatype) {
-    throw ortError("input_datatype", `The input ${label} is ${tensor.datatype} where the model takes ${port.datatype}.`);
+    throw ortError(
+      "input_datatype",
+      `The input ${label} is ${tensor.datatype} where the model takes ${port.datatype}.`,
+    );
   }
   if (tensor.shape.length !== port.shape.length) {
     throw ortError("input_shape", `The input ${label} has ${tensor.shape.length} axes, not ${port.shape.length}.`, [

@@ -9,7 +9,13 @@ const TENSOR_DATA_LOCATION = 14;
 /** Fields of a model nobody needs more of; past this the file is not a model but an attack on its reader. */
 const MAX_FIELDS = 2_000_000;
 
-type Field = { readonly number: number; readonly wire: number; readonly from: number; readonly start: number; readonly end: number };
+type Field = {
+  readonly number: number;
+  readonly wire: number;
+  readonly from: number;
+  readonly start: number;
+  readonly end: number;
+};
 
 /** Names of the files that the graph's weights are kept in, each once. Throws `model_invalid` for broken protobuf. */
 export function externalFiles(model: Uint8Array): string[] {
@@ -81,7 +87,8 @@ function externalEntries(model: Uint8Array, tensor: Field): Map<string, string> 
   let external = false;
   const entries = new Map<string, string>();
   for (const field of fields(model, tensor.start, tensor.end)) {
-    if (field.number === TENSOR_DATA_LOCATION && field.wire === 0) external = varint(model, field.start, field.end).value === 1;
+    if (field.number === TENSOR_DATA_LOCATION && field.wire === 0)
+      external = varint(model, field.start, field.end).value === 1;
     if (field.number !== TENSOR_EXTERNAL_DATA || field.wire !== 2) continue;
     let key = "";
     let value = "";

@@ -1,4 +1,6 @@
 import type { RunResult, RuntimeFacts, Tensor } from "@assay/protocol";
+import { batchKey, rowsOf } from "./batch.ts";
+import { checkRequest } from "./check-request.ts";
 import type { CheckedRequest } from "./check-request.ts";
 import type { Signature } from "./signature.ts";
 import type { ModelSpec } from "./slot.ts";
@@ -15,7 +17,12 @@ export type Asked = { readonly inputs: readonly Tensor[]; readonly outputs: read
 
 export type Answer =
   | { readonly kind: "run"; readonly result: RunResult }
-  | { readonly kind: "prepared"; readonly signature: Signature; readonly facts: RuntimeFacts; readonly invariant: boolean };
+  | {
+      readonly kind: "prepared";
+      readonly signature: Signature;
+      readonly facts: RuntimeFacts;
+      readonly invariant: boolean;
+    };
 
 /** One request on its way. */
 export type Job = {
@@ -38,3 +45,24 @@ export type Job = {
   resolve(answer: Answer): void;
   reject(error: Error): void;
 };
+
+/** Matches a job's inputs with its model once that is known; rejects it, and returns false, when they do not fit. */
+export function checkJob(job: Job): boolean {
+  if (job.checked !== undefined) return true;
+  if (job.settled || job.asked === undefined || job.known.signature === undefined) return false;
+  try {
+    job.checked = checkRequest(job.asked.inputs, job.asked.outputs, job.known.signature);
+  } catch (error) {
+    job.reject(error as Error);
+    return false;
+  }
+  job.batchKey = batchKey(job.checked);
+  job.rows = rowsOf(job.checked.inputs) ?? 1;
+  return true;
+}
+
+/** Whether a job may run with others, now that its model's probe is known. */
+export function mayBatchJob(job: Job): boolean {
+  if (job.alone || job.asked === undefined || job.known.invariant !== true) return false;
+  return checkJob(job) && job.batchKey !== undefined;
+}

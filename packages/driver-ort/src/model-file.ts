@@ -32,7 +32,10 @@ export function readModel({ path, sha256, files, maxBytes }: ModelSource): Uint8
   for (const location of needed) {
     const listed = files.find((file) => file.path === location);
     if (listed === undefined) {
-      throw ortError("model_invalid", `The model takes weights from ${quoted(location)}, which is not one of its files.`);
+      throw ortError(
+        "model_invalid",
+        `The model takes weights from ${quoted(location)}, which is not one of its files.`,
+      );
     }
     const bytes = readVerified(inside(dirname(path), location), listed.sha256, `The file ${quoted(location)}`, left);
     left -= bytes.length;

@@ -101,7 +101,8 @@ function encodeAttribute(attribute: OnnxAttribute): Buffer {
   if ("ints" in attribute) {
     return Buffer.concat([name, ...attribute.ints.map((value) => intField(8, value)), intField(20, 7)]);
   }
-  if ("tensor" in attribute) return Buffer.concat([name, bytesField(5, encodeTensor(attribute.tensor)), intField(20, 4)]);
+  if ("tensor" in attribute)
+    return Buffer.concat([name, bytesField(5, encodeTensor(attribute.tensor)), intField(20, 4)]);
   return Buffer.concat([name, bytesField(6, encodeGraph(attribute.graph)), intField(20, 5)]);
 }
 

@@ -1,11 +1,11 @@
 import { performance } from "node:perf_hooks";
 import { isAssayError } from "@assay/core";
 import type { RuntimeProfile } from "@assay/protocol";
-import { batchKey, rowsOf, unstack } from "./batch.ts";
+import { unstack } from "./batch.ts";
 import { createBreaker } from "./breaker.ts";
-import { checkRequest } from "./check-request.ts";
 import { ortError } from "./errors.ts";
 import type { OrtErrorCode } from "./errors.ts";
+import { checkJob, mayBatchJob } from "./job.ts";
 import type { Job } from "./job.ts";
 import { LaneDeath } from "./lane.ts";
 import type { DeathCause } from "./lane.ts";
@@ -22,6 +22,7 @@ export type Pool = {
   withdraw(job: Job): void;
   forgive(key: string): void;
   stats(): { children: number; sessions: number; sessionBytes: number; queued: number; restarts: number };
+  pids(): number[];
   close(): Promise<void>;
 };
 
@@ -101,7 +102,8 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
     if (queue.length === 0 && !busy()) whenIdle?.();
   };
 
-  const busy = (): boolean => shared.some((slot) => slot.busy) || [...quarantine.values()].some(({ slot }) => slot.busy);
+  const busy = (): boolean =>
+    shared.some((slot) => slot.busy) || [...quarantine.values()].some(({ slot }) => slot.busy);
 
   const slotFor = (job: Job): Slot | undefined => {
     const { key } = job.model;
@@ -136,22 +138,17 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
 
   /** Jobs that may run with `job`, in order of arrival, itself first. */
   const gather = (job: Job): Job[] => {
-    if (!batchable(job)) return [job];
+    if (!mayBatchJob(job)) return [job];
     const batch: Job[] = [];
     let rows = 0;
     for (const other of queue) {
-      if (other.model.key !== job.model.key || !batchable(other) || other.batchKey !== job.batchKey) continue;
+      if (other.model.key !== job.model.key || !mayBatchJob(other) || other.batchKey !== job.batchKey) continue;
       if (batch.length > 0 && rows + other.rows > settings.maxBatchRows) continue;
       batch.push(other);
       rows += other.rows;
       if (rows >= settings.maxBatchRows) break;
     }
     return batch;
-  };
-
-  const batchable = (job: Job): boolean => {
-    if (job.alone || job.asked === undefined || job.known.invariant !== true) return false;
-    return check(job) && job.batchKey !== undefined;
   };
 
   const remove = (jobs: ReadonlySet<Job>): void => {
@@ -204,24 +201,9 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
       if (job.asked === undefined) {
         const { signature, facts } = warm;
         job.resolve({ kind: "prepared", signature, facts, invariant: known.invariant });
-      } else if (!job.settled && check(job)) runs.push(job);
+      } else if (!job.settled && checkJob(job)) runs.push(job);
     }
     if (runs.length > 0) await run(slot, warm, runs);
-  };
-
-  /** Checks a job's inputs once the model is known; rejects it when they do not fit. */
-  const check = (job: Job): boolean => {
-    if (job.checked !== undefined) return true;
-    if (job.settled || job.asked === undefined || job.known.signature === undefined) return false;
-    try {
-      job.checked = checkRequest(job.asked.inputs, job.asked.outputs, job.known.signature);
-    } catch (error) {
-      job.reject(error as Error);
-      return false;
-    }
-    job.batchKey = batchKey(job.checked);
-    job.rows = rowsOf(job.checked.inputs) ?? 1;
-    return true;
   };
 
   const run = async (slot: Slot, warm: Warm, jobs: readonly Job[]): Promise<void> => {
@@ -236,14 +218,20 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
       const ports = (requests[0]?.outputs ?? []).flatMap((index) => warm.signature.outputs[index] ?? []);
       const cut =
         jobs.length === 1
-          ? [outputs.map((output, i) => ({ ...output, name: ports[i]?.name ?? "", datatype: ports[i]?.datatype ?? "UINT8" }))]
+          ? [
+              outputs.map((output, i) => ({
+                ...output,
+                name: ports[i]?.name ?? "",
+                datatype: ports[i]?.datatype ?? "UINT8",
+              })),
+            ]
           : unstack(
               outputs,
               ports,
               jobs.map((job) => job.rows),
             );
       if (cut === undefined) {
-        jobs[0] && (jobs[0].known.invariant = false);
+        for (const job of jobs) job.known.invariant = false;
         return putBack(jobs);
       }
       for (const [i, job] of jobs.entries()) {
@@ -276,17 +264,21 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
     for (const job of jobs) job.reject(named);
   };
 
+  const slots = (): Slot[] => [...shared, ...[...quarantine.values()].map((cell) => cell.slot)];
+
   return {
     submit: (job) => {
       const refused = refusal(job);
       if (refused !== undefined) throw refused;
       if (closed) throw ortError("runtime_closed", "The runtime was closed.");
       if (queue.length >= settings.maxQueuedRequests || queuedBytes + job.sizeBytes > settings.maxQueuedBytes) {
-        throw ortError("runtime_overloaded", `There are ${queue.length} requests of ${queuedBytes} bytes waiting already.`, [
-          "Try again later, or ask another node.",
-        ]);
+        throw ortError(
+          "runtime_overloaded",
+          `There are ${queue.length} requests of ${queuedBytes} bytes waiting already.`,
+          ["Try again later, or ask another node."],
+        );
       }
-      if (job.known.signature !== undefined && job.asked !== undefined) check(job);
+      if (job.known.signature !== undefined && job.asked !== undefined) checkJob(job);
       if (job.settled) return;
       queue.push(job);
       queuedBytes += job.sizeBytes;
@@ -298,7 +290,7 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
     forgive: (key) => breaker.forget(key),
     stats: () => {
       const total = { children: 0, sessions: 0, sessionBytes: 0, queued: queue.length, restarts: retiredRestarts };
-      for (const slot of [...shared, ...[...quarantine.values()].map((cell) => cell.slot)]) {
+      for (const slot of slots()) {
         const one = slot.stats();
         total.children += one.children;
         total.sessions += one.sessions;
@@ -307,6 +299,7 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
       }
       return total;
     },
+    pids: () => slots().flatMap((slot) => slot.pid() ?? []),
     close: async () => {
       closed = true;
       let timer: NodeJS.Timeout | undefined;

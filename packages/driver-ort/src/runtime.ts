@@ -20,6 +20,8 @@ export type OrtRuntime = ModelRuntime & {
    * {@link ModelRuntime.run}; only its digests and profile matter.
    */
   retry(model: OrtModelRef): void;
+  /** Process ids of the living children. */
+  pids(): readonly number[];
 };
 
 /**
@@ -120,6 +122,7 @@ export function createOrtRuntime(options: OrtOptions): OrtRuntime {
       };
     },
     retry: (model) => pools[model.profile].forgive(specOf(model).key),
+    pids: () => [...pools.portable.pids(), ...pools.native.pids()],
     close: async () => {
       closing ??= Promise.all([pools.portable.close(), pools.native.close()]).then(() => undefined);
       await closing;
@@ -135,12 +138,11 @@ function specOf(model: OrtModelRef): ModelSpec {
 }
 
 function metadataOf({ inputs, outputs }: Signature, batchInvariant: boolean): SessionMetadata {
-  const bare = ({ name, datatype, shape }: Port): { name: string; datatype: Port["datatype"]; shape: readonly number[] } => ({
-    name,
-    datatype,
-    shape,
-  });
-  return { inputs: inputs.map(bare), outputs: outputs.map(bare), batchInvariant };
+  return { inputs: inputs.map(withoutSymbols), outputs: outputs.map(withoutSymbols), batchInvariant };
+}
+
+function withoutSymbols({ name, datatype, shape }: Port): SessionMetadata["inputs"][number] {
+  return { name, datatype, shape };
 }
 
 function cancelled(signal: AbortSignal): Error {

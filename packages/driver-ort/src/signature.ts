@@ -17,18 +17,23 @@ export type Signature = { readonly inputs: readonly Port[]; readonly outputs: re
 
 /** JSON form of a signature for a control frame. */
 export function signatureToJson({ inputs, outputs }: Signature): JsonObject {
-  const ports = (all: readonly Port[]): JsonValue =>
-    all.map(({ name, datatype, shape, symbols }) => ({ name, datatype, shape: [...shape], symbols: [...symbols] }));
-  return { inputs: ports(inputs), outputs: ports(outputs) };
+  return { inputs: inputs.map(portToJson), outputs: outputs.map(portToJson) };
+}
+
+function portToJson({ name, datatype, shape, symbols }: Port): JsonObject {
+  return { name, datatype, shape: [...shape], symbols: [...symbols] };
 }
 
 /** A signature out of a control frame, or `undefined` when it is not one. */
 export function signatureFromJson(value: JsonObject): Signature | undefined {
   const inputs = list(value["inputs"]).map(portFromJson);
   const outputs = list(value["outputs"]).map(portFromJson);
-  const known = (port: Port | undefined): port is Port => port !== undefined;
-  if (!inputs.every(known) || !outputs.every(known)) return undefined;
+  if (!inputs.every(isPort) || !outputs.every(isPort)) return undefined;
   return { inputs, outputs };
+}
+
+function isPort(port: Port | undefined): port is Port {
+  return port !== undefined;
 }
 
 function portFromJson(value: JsonValue): Port | undefined {

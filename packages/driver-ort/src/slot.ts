@@ -47,7 +47,14 @@ export type Slot = {
   run(warm: Warm, requests: readonly CheckedRequest[]): Promise<SlotRun>;
   /** Releases sessions past the memory budget; ends the child when its memory stays above it all the same. */
   tidy(): Promise<void>;
-  stats(): { readonly children: number; readonly sessions: number; readonly sessionBytes: number; readonly restarts: number };
+  stats(): {
+    readonly children: number;
+    readonly sessions: number;
+    readonly sessionBytes: number;
+    readonly restarts: number;
+  };
+  /** Process id of the living child. */
+  pid(): number | undefined;
   /** Ends the child, whatever it is doing, and waits for it to be gone. */
   end(): Promise<void>;
 };
@@ -230,6 +237,7 @@ export function createSlot(settings: Settings, profile: RuntimeProfile): Slot {
         restarts: Math.max(0, starts - 1),
       };
     },
+    pid: () => (lane?.alive() === true ? lane.pid : undefined),
     end: async () => {
       ending.abort();
       lane?.kill("ended");

@@ -87,7 +87,8 @@ function rowBytes(port: Port, seed: number): Uint8Array {
   for (const [i, value] of values.entries()) {
     if (!half) out[i * size] = value < 0 ? 0 : 1;
     // Sign and a spread of exponents below one: any such pattern is a number in both half precisions.
-    else new DataView(out.buffer).setUint16(i * 2, (value < 0 ? 0x8000 : 0) | (0x2c00 + Math.abs(value) * 0x0fff), true);
+    else
+      new DataView(out.buffer).setUint16(i * 2, (value < 0 ? 0x8000 : 0) | (0x2c00 + Math.abs(value) * 0x0fff), true);
   }
   return out;
 }

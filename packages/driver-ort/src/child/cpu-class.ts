@@ -58,7 +58,12 @@ function perceptron(rows: number): OnnxGraph {
   return {
     inputs: [{ name: "x", type: FLOAT, shape: [rows, 67] }],
     outputs: [{ name: "y", type: FLOAT, shape: [rows, 19] }],
-    initializers: [weights("w1", [67, 83], 1), weights("b1", [83], 2), weights("w2", [83, 19], 3), weights("b2", [19], 4)],
+    initializers: [
+      weights("w1", [67, 83], 1),
+      weights("b1", [83], 2),
+      weights("w2", [83, 19], 3),
+      weights("b2", [19], 4),
+    ],
     nodes: [
       { op: "Gemm", inputs: ["x", "w1", "b1"], outputs: ["h"] },
       { op: "Tanh", inputs: ["h"], outputs: ["t"] },

@@ -29,7 +29,8 @@ export function engineFault(error: unknown, otherwise: OrtErrorCode): EngineFaul
   });
   if (MEMORY.test(raw)) return fault("model_out_of_memory", "The engine could not get the memory it asked for.", true);
   if (isWasmTrap(error) || BROKEN.test(raw)) return fault("model_aborted", "The engine broke off while running.", true);
-  if (UNSUPPORTED.test(raw)) return fault("datatype_unsupported", "The model uses a type that cannot be served.", false);
+  if (UNSUPPORTED.test(raw))
+    return fault("datatype_unsupported", "The model uses a type that cannot be served.", false);
   const sentence = otherwise === "model_invalid" ? "The engine refused the model." : "The model failed while running.";
   return fault(otherwise, sentence, false);
 }

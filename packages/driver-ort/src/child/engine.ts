@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import type { RuntimeProfile } from "@assay/protocol";
+import type { Env, InferenceSession, InferenceSessionFactory } from "onnxruntime-node";
 import { datatypeOf } from "../datatypes.ts";
 import { ortError } from "../errors.ts";
 import type { Port, Signature } from "../signature.ts";
@@ -24,15 +25,17 @@ export type Engine = {
   create(model: Uint8Array): Promise<EngineSession>;
 };
 
-type OrtModule = Pick<typeof import("onnxruntime-node"), "InferenceSession" | "Tensor" | "env">;
-type Metadata = import("onnxruntime-node").InferenceSession.ValueMetadata;
+type OrtModule = { readonly InferenceSession: InferenceSessionFactory; readonly Tensor: unknown; readonly env: Env };
+/** What the engine says of an input or output. */
+export type PortMetadata = InferenceSession.ValueMetadata;
+type Describe = (metadata: PortMetadata) => Port;
 
 /** Loads the engine of `profile`: WebAssembly on one thread, or the native library on one thread. */
-export async function loadEngine(profile: RuntimeProfile): Promise<Engine> {
-  return profile === "portable" ? await loadPortable() : await loadNative();
+export async function loadEngine(profile: RuntimeProfile, describe: Describe): Promise<Engine> {
+  return profile === "portable" ? await loadPortable(describe) : await loadNative(describe);
 }
 
-async function loadPortable(): Promise<Engine> {
+async function loadPortable(describe: Describe): Promise<Engine> {
   const require = createRequire(import.meta.url);
   const binary = readFileSync(require.resolve("onnxruntime-web/ort-wasm-simd-threaded.wasm"));
   const ort = await import("onnxruntime-web");
@@ -45,15 +48,17 @@ async function loadPortable(): Promise<Engine> {
     version: ort.env.versions.web ?? "",
     sha256: createHash("sha256").update(binary).digest("hex"),
     Tensor: ort.Tensor as unknown as EngineTensorClass,
-    create: async (model) => await createSession(ort as unknown as OrtModule, "wasm", model),
+    create: async (model) => await createSession(ort, "wasm", model, describe),
   };
 }
 
-async function loadNative(): Promise<Engine> {
+async function loadNative(describe: Describe): Promise<Engine> {
   const require = createRequire(import.meta.url);
   const root = join(dirname(require.resolve("onnxruntime-node")), "..", "bin", "napi-v6");
   const folder = join(root, process.platform, process.arch);
-  const library = readdirSync(folder).find((name) => /^(libonnxruntime\.(so|.*dylib|dylib)|onnxruntime\.dll$)/.test(name));
+  const library = readdirSync(folder).find((name) =>
+    /^(libonnxruntime\.(so|.*dylib|dylib)|onnxruntime\.dll$)/.test(name),
+  );
   if (library === undefined) throw new Error("onnxruntime-node has no library for this platform.");
   const ort: OrtModule = await import("onnxruntime-node");
   ort.env.logLevel = "error";
@@ -63,12 +68,17 @@ async function loadNative(): Promise<Engine> {
     sha256: createHash("sha256")
       .update(readFileSync(join(folder, library)))
       .digest("hex"),
-    Tensor: ort.Tensor as unknown as EngineTensorClass,
-    create: async (model) => await createSession(ort, "cpu", model),
+    Tensor: ort.Tensor as EngineTensorClass,
+    create: async (model) => await createSession(ort, "cpu", model, describe),
   };
 }
 
-async function createSession(ort: OrtModule, provider: "cpu" | "wasm", model: Uint8Array): Promise<EngineSession> {
+async function createSession(
+  ort: OrtModule,
+  provider: "cpu" | "wasm",
+  model: Uint8Array,
+  describe: Describe,
+): Promise<EngineSession> {
   const session = await ort.InferenceSession.create(model, {
     executionProviders: [provider],
     // The level changes bits for some models, so it is part of the profile and never an option.
@@ -79,9 +89,8 @@ async function createSession(ort: OrtModule, provider: "cpu" | "wasm", model: Ui
     logSeverityLevel: 3,
   });
   return {
-    signature: { inputs: session.inputMetadata.map(portOf), outputs: session.outputMetadata.map(portOf) },
-    run: async (feeds, fetches) =>
-      (await session.run(feeds as never, fetches, { logSeverityLevel: 3 })) as unknown as Record<string, EngineTensor>,
+    signature: { inputs: session.inputMetadata.map(describe), outputs: session.outputMetadata.map(describe) },
+    run: async (feeds, fetches) => await session.run(feeds as never, fetches, { logSeverityLevel: 3 }),
     release: async () => await session.release(),
   };
 }
@@ -89,19 +98,26 @@ async function createSession(ort: OrtModule, provider: "cpu" | "wasm", model: Ui
 /** The WebAssembly engine reports an axis without a size or a name as this number. */
 const FREE_AXIS = 0xffff_ffff;
 
-function portOf(metadata: Metadata): Port {
+/** An input or output in the protocol's terms. Throws `datatype_unsupported` for what no tensor here can carry. */
+export function describePort(metadata: PortMetadata): Port {
   if (!metadata.isTensor) {
-    throw ortError("datatype_unsupported", `"${metadata.name}" is a sequence, map or optional, which cannot be served.`);
+    throw ortError(
+      "datatype_unsupported",
+      `"${metadata.name}" is a sequence, map or optional, which cannot be served.`,
+    );
   }
   const datatype = datatypeOf(metadata.type);
   if (datatype === undefined) {
     throw ortError("datatype_unsupported", `"${metadata.name}" has type ${metadata.type}, which cannot be served.`);
   }
-  const free = (size: number | string): boolean => typeof size === "string" || size === FREE_AXIS || size < 0;
   return {
     name: metadata.name,
     datatype,
-    shape: metadata.shape.map((size) => (free(size) ? -1 : Number(size))),
+    shape: metadata.shape.map((size) => (isFree(size) ? -1 : Number(size))),
     symbols: metadata.shape.map((size) => (typeof size === "string" ? size : "")),
   };
+}
+
+function isFree(size: number | string): boolean {
+  return typeof size === "string" || size === FREE_AXIS || size < 0;
 }

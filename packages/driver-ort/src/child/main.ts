@@ -1,5 +1,6 @@
-import { inspectNothing } from "./inspect.ts";
+import { inspectModel } from "./inspect.ts";
+import { describePort } from "./engine.ts";
 import { serveChild } from "./serve.ts";
 import { parseSettings } from "./settings.ts";
 
-await serveChild(parseSettings(process.argv[2] ?? ""), { inspect: inspectNothing });
+await serveChild(parseSettings(process.argv[2] ?? ""), { inspect: inspectModel, describe: describePort });

@@ -15,23 +15,12 @@ import type { TensorFrame, WireTensor } from "../tensor-frame.ts";
 import { probeBatching } from "./batch-probe.ts";
 import { cpuClass } from "./cpu-class.ts";
 import { loadEngine } from "./engine.ts";
-import type { Engine, EngineSession } from "./engine.ts";
+import type { Engine, EngineSession, PortMetadata } from "./engine.ts";
 import { engineFault } from "./engine-fault.ts";
+import type { Inspection } from "./inspect.ts";
 import { fromEngine, toEngine } from "./tensor.ts";
 import type { EngineTensor } from "./tensor.ts";
 import { startWatchdog } from "./watchdog.ts";
-
-/** What a check of a model's structure says before any engine sees it. */
-export type Inspection = {
-  /** Present when the model must not be loaded. */
-  readonly refuse?: { readonly code: string; readonly message: string; readonly hints?: readonly string[] };
-  /** The bytes to load: the model's own, or with casts added at its boundary. */
-  readonly bytes: Uint8Array;
-  /** The casts that were added, for people and receipts, for example `x: BF16->FP32`. */
-  readonly casts: readonly string[];
-  /** Names of inputs and outputs that are BF16 in the model and FP32 in `bytes`. */
-  readonly bf16: readonly string[];
-};
 
 export type ChildSettings = {
   readonly profile: RuntimeProfile;
@@ -46,6 +35,8 @@ export type ChildSettings = {
 export type ChildModules = {
   /** Checks a model's structure and bridges types that the engine cannot carry. */
   readonly inspect: (model: Uint8Array) => Inspection;
+  /** Translates what the engine says of an input or output, or refuses it. */
+  readonly describe: (metadata: PortMetadata) => Port;
 };
 
 type Loaded = { readonly session: EngineSession; readonly signature: Signature };
@@ -63,15 +54,12 @@ export async function serveChild(settings: ChildSettings, modules: ChildModules)
     maxRssBytes: settings.maxRssBytes,
     intervalMs: settings.watchdogIntervalMs,
   });
-  const end = (): void => {
-    process.kill(process.pid, "SIGKILL");
-  };
   const channel = new Socket({ fd: CHANNEL_FD, readable: true, writable: true });
   channel.on("close", end);
   channel.on("error", end);
   channel.on("end", end);
 
-  const engine = await loadEngine(settings.profile);
+  const engine = await loadEngine(settings.profile, modules.describe);
   const classSha256 = await cpuClass(engine);
   const sessions = new Map<number, Loaded>();
   let busy = false;
@@ -161,15 +149,16 @@ async function load(
     files,
     maxBytes: count(message["maxModelBytes"]),
   });
-  const { refuse, bytes, casts, bf16 } = modules.inspect(model);
-  if (refuse !== undefined) {
-    throw ortError(refuse.code as OrtErrorCode, refuse.message, refuse.hints ?? []);
+  const inspection = modules.inspect(model);
+  if (inspection.refuse !== undefined) {
+    const { code, reasons } = inspection.refuse;
+    throw ortError(code, "The model was refused before any engine saw it.", reasons);
   }
+  const { bytes, casts, bf16 } = inspection;
   const session = await engine.create(bytes);
-  const declared = (port: Port): Port => (bf16.includes(port.name) ? { ...port, datatype: "BF16" } : port);
   const signature: Signature = {
-    inputs: session.signature.inputs.map(declared),
-    outputs: session.signature.outputs.map(declared),
+    inputs: session.signature.inputs.map((port) => declaredPort(port, bf16.inputs)),
+    outputs: session.signature.outputs.map((port) => declaredPort(port, bf16.outputs)),
   };
   sessions.set(number, { session, signature });
   const rssBytes = process.memoryUsage.rss();
@@ -236,4 +225,14 @@ function outputBytes(port: Port, result: EngineTensor, settings: ChildSettings):
     throw ortError("tensor_too_large", `The output "${port.name}" has ${data.length} bytes, more than is allowed.`);
   }
   return data;
+}
+
+/** The port as the model's author declared it, where a cast was put before or after it. */
+function declaredPort(port: Port, bf16: readonly string[]): Port {
+  return bf16.includes(port.name) ? { ...port, datatype: "BF16" } : port;
+}
+
+/** No farewell: nothing here outlives the parent, and an exit would wait for the watchdog's thread. */
+function end(): void {
+  process.kill(process.pid, "SIGKILL");
 }
