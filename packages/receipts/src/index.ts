@@ -64,3 +64,5 @@ export type {
   ReceiptCheck,
   VerifyOptions,
 } from "./verify.ts";
+export { createIssuer, sameHead } from "./issuer.ts";
+export type { ChainHead, IssueItem, Issuer, IssuerKeys, IssuerOptions } from "./issuer.ts";

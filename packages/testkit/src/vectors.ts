@@ -1,4 +1,4 @@
-import { bytesToBase64, hexToBytes } from "@assay/core";
+import { bytesToBase64 } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { ed25519Signer, nodeSuite } from "@assay/driver-crypto";
 import {
@@ -383,7 +383,7 @@ export async function makeVectors(): Promise<Vector[]> {
     base,
     "failed",
     "opening_duplicate",
-    changed(base, () => ({ openings: openings.map(() => openings[0]!) })),
+    changed(base, () => ({ openings: openings.slice(0, 1).flatMap((opening) => [opening, opening]) })),
   );
   add(
     "openings: out of order",
