@@ -11,7 +11,7 @@ import { ensureDirectory, refuseLink, sorted, unsafe } from "./layout.ts";
 import { sweep, temporaryName } from "./temporary.ts";
 
 /** Largest blob unless the caller allows less or more: past the largest ONNX external-data files in common use. */
-export const DEFAULT_MAX_BLOB_BYTES = 64 * 1024 ** 3;
+const DEFAULT_MAX_BLOB_BYTES = 64 * 1024 ** 3;
 /** Largest blob that `get` returns in one piece; larger ones are streamed. */
 export const MAX_WHOLE_BYTES = 1024 ** 3;
 

@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { MAX_WHOLE_BYTES } from "./blob-store.ts";
 import { CHUNK_BYTES } from "./copy.ts";
 import { nodeFiles } from "./files.ts";
 import { cidOf, openBlobStore } from "./index.ts";
@@ -291,6 +292,28 @@ describe("refusals", () => {
     await expect(store.put(endless())).rejects.toEqual(code("blob_too_large"));
     expect(asked).toBe(3);
     expect(leftovers()).toEqual([]);
+  });
+
+  it("gives nothing in one piece that is too large for it, and asks for no memory", async () => {
+    const { sha256 } = await (await openBlobStore({ directory })).put(bytes("x"));
+    for (const [size, wanted] of [
+      [MAX_WHOLE_BYTES + 1, "blob_too_large"],
+      [2, "blob_corrupt"],
+    ] as const) {
+      const openRead = async (path: string): Promise<OpenFile> => {
+        const real = await nodeFiles.openRead(path);
+        return {
+          read: (...a) => real.read(...a),
+          write: (...a) => real.write(...a),
+          chmod: (mode) => real.chmod(mode),
+          sync: () => real.sync(),
+          close: () => real.close(),
+          stat: () => Promise.resolve({ size, isFile: () => true }),
+        };
+      };
+      const store = await openBlobStore({ directory, files: { ...nodeFiles, openRead } });
+      await expect(store.get(sha256)).rejects.toEqual(code(wanted));
+    }
   });
 
   it("refuses bytes with another digest than expected and keeps nothing", async () => {

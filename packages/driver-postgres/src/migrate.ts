@@ -8,7 +8,7 @@ import type { Migration } from "./migrations.ts";
 /** Key of the advisory lock: the bytes "assaymig", so that no other program holds the same one by accident. */
 const LOCK_KEY = "7022083106486970727";
 /** A migration may rewrite a large table; a second process waits for the first at most this long. */
-export const MIGRATION_TIMEOUT_MS = 600_000;
+const MIGRATION_TIMEOUT_MS = 600_000;
 
 /**
  * Brings the schema `assay` to the newest known version, forward only, all steps in one transaction. Safe to call
@@ -52,7 +52,7 @@ export async function migrateDatabase(
 }
 
 /** SHA-256 of a step's SQL, lower-case hex. */
-export function checksumOf(migration: Migration): string {
+function checksumOf(migration: Migration): string {
   return createHash("sha256").update(migration.sql, "utf8").digest("hex");
 }
 

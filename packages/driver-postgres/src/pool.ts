@@ -6,11 +6,11 @@ import type { Database, QueryAnswer, Queryable, QueryOptions } from "./database.
 import { isAway, toDatabaseError } from "./errors.ts";
 
 /** Connections of one process: PostgreSQL's work per query is short, and a cluster has many such processes. */
-export const DEFAULT_MAX_CONNECTIONS = 10;
+const DEFAULT_MAX_CONNECTIONS = 10;
 /** A statement that runs longer than this holds locks that others wait for. */
-export const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000;
+const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000;
 /** Time to open a connection, or to wait for a free one. */
-export const DEFAULT_CONNECT_TIMEOUT_MS = 2_000;
+const DEFAULT_CONNECT_TIMEOUT_MS = 2_000;
 /** Callers that may wait for a connection: past this, waiting only adds latency to a failure. */
 export const MAX_WAITING = 1_000;
 /** How much longer than the server's own limit the client waits, so that the server's answer comes first. */

@@ -26,8 +26,3 @@ function escape(value: string): string {
 export function numberArray(values: readonly number[]): string {
   return `{${values.join(",")}}`;
 }
-
-/** A PostgreSQL array literal of booleans. */
-export function booleanArray(values: readonly boolean[]): string {
-  return `{${values.join(",")}}`;
-}

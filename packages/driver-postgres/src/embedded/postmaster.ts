@@ -10,7 +10,7 @@ import { OWN_DIRECTORY, ROLE, childEnvironment } from "./cluster.ts";
 import { clusterProcesses, isClusterProcess, recordedPid } from "./processes.ts";
 
 /** Past this the log is set aside at the next start, so that two of them bound its space. */
-const MAX_LOG_BYTES = 4 * 1024 * 1024;
+export const MAX_LOG_BYTES = 4 * 1024 * 1024;
 const MAX_COMPLAINT_BYTES = 2_048;
 const POLL_MS = 15;
 const LONGEST_BACK_OFF_MS = 1_000;
@@ -167,7 +167,7 @@ async function clearStale(dataDirectory: string, pid: number): Promise<void> {
 }
 
 /** Whether the server accepts a connection and answers a query. */
-export async function ping(socketDirectory: string): Promise<boolean> {
+async function ping(socketDirectory: string): Promise<boolean> {
   const client = new Client({
     host: socketDirectory,
     user: ROLE,
