@@ -28,7 +28,7 @@ export type {
   SupplementKind,
   WorkKind,
 } from "./claims.ts";
-export { jsonView } from "./table.ts";
+export { jsonView, rememberOpen } from "./table.ts";
 export type { OpenMap, OpenValue } from "./table.ts";
 export {
   algorithmById,

@@ -80,8 +80,10 @@ function writeKind(writer: CborWriter, kind: FieldKind, value: TableValue, name:
       writer.array(value.length);
       for (const item of value as readonly TableValue[]) writeKind(writer, kind.of, item, name);
       return;
-    case "open":
-      return writer.value(openToCbor(value, name, { left: LIMIT.openItems }, 0));
+    case "open": {
+      const known = typeof value === "object" ? remembered.get(value) : undefined;
+      return known ? writer.raw(known) : writer.value(openToCbor(value, name, { left: LIMIT.openItems }, 0));
+    }
     default:
       checkScalar(kind, value as CborValue, name);
       writer.value(value as CborValue);
@@ -165,6 +167,19 @@ function utf8Length(text: string): number {
   // Only a text near the limit, or beyond ASCII, is worth encoding to be counted.
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= 0x80) return utf8ToBytes(text).length;
   return text.length;
+}
+
+const remembered = new WeakMap<object, Uint8Array>();
+
+/**
+ * Encodes an open map once and remembers the bytes under the object itself. For facts that stand unchanged in
+ * thousands of statements (a runtime's, for example); the object must not be changed afterwards.
+ */
+export function rememberOpen<Value extends OpenMap>(value: Value): Value {
+  const writer = new CborWriter();
+  writer.value(openToCbor(value, "open map", { left: LIMIT.openItems }, 0));
+  remembered.set(value, writer.finish());
+  return value;
 }
 
 const MAX_OPEN_DEPTH = 6;
