@@ -88,7 +88,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
       { name: "y", datatype: "FP32", shape: [3, 4] },
     ]);
     const expected = perceptron(sequence(48, 7));
-    for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(expected[i]!, 4);
+    for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(make.at(expected, i), 4);
     expect(facts).toEqual(prepared.facts);
     expect(facts).toMatchObject({
       profile,
@@ -109,19 +109,19 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
   test.each(EVERY)("carries %s: vector, scalar and empty", async (datatype, type, data) => {
     const vector = model(`${datatype}.onnx`, encodeOnnx(make.identity(type, ["n"])));
     const result = await runtime.run({ model: vector, inputs: [bytes("x", datatype, [4], data)] });
-    expect(result.outputs).toEqual([bytes("y", datatype, [4], result.outputs[0]!.data)]);
-    expect(Buffer.from(result.outputs[0]!.data).equals(data)).toBe(true);
+    expect(result.outputs).toEqual([bytes("y", datatype, [4], make.first(result.outputs).data)]);
+    expect(Buffer.from(make.first(result.outputs).data).equals(data)).toBe(true);
     expect(result.facts.casts).toEqual(datatype === "BF16" ? ["x: BF16->FP32", "y: BF16->FP32"] : []);
 
     const empty = await runtime.run({ model: vector, inputs: [bytes("x", datatype, [0], new Uint8Array())] });
     expect(empty.outputs[0]).toMatchObject({ shape: [0] });
-    expect(empty.outputs[0]!.data.length).toBe(0);
+    expect(make.first(empty.outputs).data.length).toBe(0);
 
     const scalar = model(`${datatype}-scalar.onnx`, encodeOnnx(make.identity(type, [])));
     const one = datatype === "BYTES" ? encodeByteStrings(["one"]) : data.slice(0, data.length / 4);
     const single = await runtime.run({ model: scalar, inputs: [bytes("x", datatype, [], one)] });
     expect(single.outputs[0]).toMatchObject({ datatype, shape: [] });
-    expect(Buffer.from(single.outputs[0]!.data).equals(one)).toBe(true);
+    expect(Buffer.from(make.first(single.outputs).data).equals(one)).toBe(true);
   });
 
   test("writes every NaN with one bit pattern", async () => {
@@ -129,7 +129,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     const echo = model("FP32.onnx", encodeOnnx(make.identity(ONNX_TYPE.FLOAT, ["n"])));
     const { outputs } = await runtime.run({ model: echo, inputs: [bytes("x", "FP32", [4], odd)] });
     const same = words(Uint32Array.of(0x7fc0_0000, 0x7fc0_0000, 0x7fc0_0000, 0x3f80_0000));
-    expect(Buffer.from(outputs[0]!.data).equals(same)).toBe(true);
+    expect(Buffer.from(make.first(outputs).data).equals(same)).toBe(true);
   });
 
   test("gives the outputs asked for, in the order asked for", async () => {
@@ -203,12 +203,15 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     });
     await refused(runtime.run({ model: grows, inputs: [make.int64("size", [1], [20_001])] }), "tensor_too_large");
     const fits = await runtime.run({ model: grows, inputs: [make.int64("size", [1], [20_000])] });
-    expect(fits.outputs[0]!.shape).toEqual([20_000]);
+    expect(make.first(fits.outputs).shape).toEqual([20_000]);
   });
 
   test("reads the file again at every load and refuses what is not what was asked for", async () => {
     const good = model("good.onnx", make.mlp(50));
-    await refused(runtime.run({ model: { ...good, sha256: "0".repeat(64) }, inputs: [x16(1)] }), "model_digest_mismatch");
+    await refused(
+      runtime.run({ model: { ...good, sha256: "0".repeat(64) }, inputs: [x16(1)] }),
+      "model_digest_mismatch",
+    );
     const other = encodeOnnx(make.mlp(51));
     folder.put("good.onnx", other);
     await refused(runtime.prepare(good), "model_digest_mismatch");
@@ -246,10 +249,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
       encodeOnnx({
         inputs: [{ name: "x", type: ONNX_TYPE.FLOAT, shape: ["n", 2] }],
         outputs: [{ name: "y", type: ONNX_TYPE.FLOAT, shape: ["n", 2] }],
-        initializers: [
-          { ...floats("w", [2, 2], []), external: entries },
-          floats("b", [2], [1, 2]),
-        ],
+        initializers: [{ ...floats("w", [2, 2], []), external: entries }, floats("b", [2], [1, 2])],
         nodes: [{ op: "Gemm", inputs: ["x", "w", "b"], outputs: ["y"] }],
       });
     const given = (location: string): { files: { path: string; sha256: string }[] } => ({
@@ -265,7 +265,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
         inputs: [make.fp32("x", [1, 2], [1, 0])],
       });
       const w = sequence(8, 3).slice(4);
-      for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(w[i]! + i + 1, 5);
+      for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(make.at(w, i) + i + 1, 5);
     });
 
     test.each([
@@ -316,7 +316,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
       alone.map(async (_, i) => await runtime.run({ model: mlp, inputs: [x16(1 + (i % 3), i)] })),
     );
     expect(together.map((result) => result.outputs)).toEqual(alone.map((result) => result.outputs));
-    expect(together[0]!.batchedRequests).toBeGreaterThan(20);
+    expect(make.first(together).batchedRequests).toBeGreaterThan(20);
     // 1, 2 and 3 rows in turn: the first 64 rows, then what is left.
     expect(together.every((result) => result.batchedRequests < 35)).toBe(true);
     expect(alone.every((result) => result.batchedRequests === 1)).toBe(true);
@@ -389,12 +389,12 @@ function perceptron(input: readonly number[]): number[] {
   for (let row = 0; row < input.length / 16; row++) {
     const hidden = b1.map((bias, j) => {
       let sum = bias;
-      for (let k = 0; k < 16; k++) sum += input[row * 16 + k]! * w1[k * 32 + j]!;
+      for (let k = 0; k < 16; k++) sum += make.at(input, row * 16 + k) * make.at(w1, k * 32 + j);
       return Math.max(0, sum);
     });
     for (const [j, bias] of b2.entries()) {
       let sum = bias;
-      for (const [k, value] of hidden.entries()) sum += value * w2[k * 4 + j]!;
+      for (const [k, value] of hidden.entries()) sum += value * make.at(w2, k * 4 + j);
       out.push(sum);
     }
   }

@@ -13,6 +13,7 @@ export type EngineFault = {
 const MAX_MESSAGE = 400;
 
 const MEMORY = /bad_alloc|bad allocation|failed to allocate|out of memory|array buffer allocation|could not allocate/i;
+const TOO_LARGE = /tensor shape is too large|storage size overflow/i;
 const UNSUPPORTED = /unsupported data ?type|unsupported tensor type|not supported: .*type|unknown.*data ?type/i;
 const BROKEN = /aborted\(|unreachable|table index is out of bounds|memory access out of bounds|call stack size/i;
 
@@ -28,6 +29,8 @@ export function engineFault(error: unknown, otherwise: OrtErrorCode): EngineFaul
     fatal,
   });
   if (MEMORY.test(raw)) return fault("model_out_of_memory", "The engine could not get the memory it asked for.", true);
+  if (TOO_LARGE.test(raw))
+    return fault("tensor_too_large", "The model asked for a tensor that no memory holds.", false);
   if (isWasmTrap(error) || BROKEN.test(raw)) return fault("model_aborted", "The engine broke off while running.", true);
   if (UNSUPPORTED.test(raw))
     return fault("datatype_unsupported", "The model uses a type that cannot be served.", false);

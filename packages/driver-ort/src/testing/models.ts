@@ -185,3 +185,15 @@ export function numbers(tensor: Tensor | undefined): number[] {
   if (tensor === undefined) throw new Error("there is no such tensor");
   return [...new Float32Array(tensor.data.slice().buffer)];
 }
+
+/** The first of a list that must have one. */
+export function first<T>(list: readonly T[]): T {
+  return at(list, 0);
+}
+
+/** An element that must be there. */
+export function at<T>(list: readonly T[], index: number): T {
+  const found = list[index];
+  if (found === undefined) throw new Error(`there is no element ${index}`);
+  return found;
+}
