@@ -427,11 +427,19 @@ describe("after a kill", () => {
     const database = connectDatabase({ url: server.url, onUnavailable: (cause) => causes.push(cause) });
     const store = createIndexStore(database);
     expect(await store.watermark()).toBe(0);
+    // A connection in use but idle has nobody to tell of its loss: that must not end the process.
+    const held = database.transaction(async (tx) => {
+      await tx.query("SELECT 1");
+      await vi.waitFor(() => expect(events.map((event) => event.type)).toContain("restarted"), { timeout: 20_000 });
+      await tx.query("SELECT 1");
+    });
+    const lost = expect(held).rejects.toEqual(code("database_unavailable"));
     const before = server.pid();
     for (const pid of await clusterProcesses(join(directory, "data"))) process.kill(pid, "SIGKILL");
     await vi.waitFor(() => expect(events.map((event) => event.type)).toEqual(["died", "restarted"]), {
       timeout: 20_000,
     });
+    await lost;
     expect(server.pid()).not.toBe(before);
     // The lost connections opened the circuit, and its probe closes it.
     await vi.waitFor(() => expect(store.watermark()).resolves.toBe(0), { timeout: 20_000 });
