@@ -1,0 +1,19 @@
+/** Largest JSON answer, bytes: a page of a thousand receipts is under one megabyte, a manifest at most four. */
+export const MAX_JSON_BYTES = 16 * 1024 * 1024;
+/** Largest error body that is read, bytes: a sentence, a code and hints. */
+export const MAX_ERROR_BYTES = 64 * 1024;
+/** Largest proof or checkpoint, bytes: a note with several post-quantum cosignatures. */
+export const MAX_PROOF_BYTES = 1024 * 1024;
+/** Times a safe request is sent again by default. */
+export const DEFAULT_RETRIES = 2;
+/** First and longest pause between two tries, milliseconds; the real one is random below it. */
+export const BACKOFF_FIRST_MS = 100;
+export const BACKOFF_LONGEST_MS = 2_000;
+/** Longest `Retry-After` that is obeyed, milliseconds: a person waits behind most calls. */
+export const MAX_RETRY_AFTER_MS = 10_000;
+/** Time until an answer's headers have come, milliseconds: the gateway's own run limit is 30 seconds. */
+export const DEFAULT_TIMEOUT_MS = 60_000;
+/** How long an answer waits for its checkpoint by default, milliseconds: they are signed every second. */
+export const DEFAULT_CHECKPOINT_WAIT_MS = 5_000;
+/** A token is renewed when it has less than this left, milliseconds. */
+export const TOKEN_MARGIN_MS = 60_000;

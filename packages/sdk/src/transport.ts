@@ -1,0 +1,182 @@
+import { isAssayError, parseJson } from "@assay/core";
+import type { JsonValue } from "@assay/core";
+import { clientError, GatewayError } from "./errors.ts";
+import { BACKOFF_FIRST_MS, BACKOFF_LONGEST_MS, MAX_ERROR_BYTES, MAX_JSON_BYTES, MAX_RETRY_AFTER_MS } from "./limits.ts";
+
+/** What is asked of `fetch`: the platform's own fits. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+export type TransportOptions = {
+  /** Origin and base path, for example `http://127.0.0.1:8402`. */
+  readonly url: string;
+  readonly fetch: Fetch;
+  readonly retries: number;
+  readonly timeoutMs: number;
+  /** Resolves after `ms`, rejects when the signal aborts. */
+  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
+  /** From 0 to 1: spreads the tries of many clients. */
+  readonly random: () => number;
+};
+
+export type Call = {
+  readonly method: "GET" | "POST";
+  /** Path and query below the gateway's address, encoded. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | string;
+  readonly signal?: AbortSignal | undefined;
+  /** Whether asking twice means the same as asking once; default for GET alone. */
+  readonly safe?: boolean;
+};
+
+export type Transport = {
+  /** The answer, when its status is a success. Throws {@link GatewayError} or a client error. */
+  readonly send: (call: Call) => Promise<Response>;
+  readonly json: (call: Call) => Promise<JsonValue>;
+  /** The body in full. Throws `response_too_large` past `limit`. */
+  readonly bytes: (call: Call, limit: number) => Promise<Uint8Array>;
+};
+
+const AGAIN: ReadonlySet<number> = new Set([429, 502, 503, 504]);
+
+/** Sends calls, tries safe ones again with growing random pauses, and turns error bodies into typed errors. */
+export function createTransport(options: TransportOptions): Transport {
+  const base = parseBase(options.url);
+
+  const once = async (call: Call): Promise<Response> => {
+    const patience = AbortSignal.timeout(options.timeoutMs);
+    try {
+      return await options.fetch(base + call.path, {
+        method: call.method,
+        headers: { ...call.headers },
+        ...(call.body === undefined ? {} : { body: call.body as NonNullable<RequestInit["body"]> }),
+        // A credential follows no redirect, and the API has none.
+        redirect: "error",
+        signal: call.signal ? AbortSignal.any([call.signal, patience]) : patience,
+      });
+    } catch (cause) {
+      if (call.signal?.aborted === true) throw call.signal.reason;
+      if (patience.aborted) {
+        throw clientError("gateway_timeout", `${base} gave no answer within ${options.timeoutMs} ms.`, { cause });
+      }
+      throw clientError("gateway_unreachable", `Nothing answers at ${base}.`, {
+        cause,
+        hints: ["Start a gateway with `assay start`, or name another with --url."],
+      });
+    }
+  };
+
+  const send = async (call: Call): Promise<Response> => {
+    const tries = (call.safe ?? call.method === "GET") ? options.retries : 0;
+    for (let attempt = 0; ; attempt++) {
+      const last = attempt >= tries;
+      let pauseMs = options.random() * Math.min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * 2 ** attempt);
+      try {
+        const response = await once(call);
+        if (response.ok) return response;
+        if (last || !AGAIN.has(response.status)) throw await errorOf(call, response);
+        pauseMs = Math.max(pauseMs, retryAfterMs(response));
+        await response.body?.cancel();
+      } catch (error) {
+        if (last || !isAssayError(error) || error.code !== "gateway_unreachable") throw error;
+      }
+      await options.sleep(pauseMs, call.signal);
+    }
+  };
+
+  const bytes = async (call: Call, limit: number): Promise<Uint8Array> => readBody(await send(call), limit);
+  return {
+    send,
+    bytes,
+    json: async (call) => {
+      const body = await bytes(call, MAX_JSON_BYTES);
+      try {
+        return parseJson(body, { maxBytes: MAX_JSON_BYTES });
+      } catch (cause) {
+        throw clientError(
+          "response_malformed",
+          `${call.method} ${pathOnly(call)} was answered with something else than JSON.`,
+          {
+            cause,
+          },
+        );
+      }
+    },
+  };
+}
+
+/** The whole body of an answer. Throws `response_too_large`, `gateway_unreachable` when it breaks off. */
+export async function readBody(response: Response, limit: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of response.body ?? []) {
+      const part = chunk as Uint8Array;
+      length += part.length;
+      if (length > limit) throw clientError("response_too_large", `The answer has more than ${limit} bytes.`);
+      chunks.push(part);
+    }
+  } catch (cause) {
+    if (isAssayError(cause) || (cause as Error | undefined)?.name === "AbortError") throw cause;
+    throw clientError("gateway_unreachable", "The connection broke before the answer was complete.", { cause });
+  }
+  const [first] = chunks;
+  if (first && chunks.length === 1) return first;
+  const out = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    out.set(chunk, at);
+    at += chunk.length;
+  }
+  return out;
+}
+
+function parseBase(url: string): string {
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch (cause) {
+    throw clientError("gateway_url_invalid", "The gateway's address is not a URL.", { cause });
+  }
+  if (!["http:", "https:"].includes(parsed.protocol) || parsed.search !== "" || parsed.hash !== "") {
+    throw clientError("gateway_url_invalid", `A gateway is reached by http or https, without a query.`, {
+      hints: ["For example http://127.0.0.1:8402."],
+    });
+  }
+  if (parsed.username !== "" || parsed.password !== "") {
+    throw clientError("gateway_url_invalid", "The gateway's address holds a password.", {
+      hints: ["Callers are known by a key or a token, never by a password in an address."],
+    });
+  }
+  return parsed.href.replace(/\/+$/, "");
+}
+
+function pathOnly(call: Call): string {
+  return call.path.replace(/\?.*$/, "");
+}
+
+function retryAfterMs(response: Response): number {
+  const seconds = Number(response.headers.get("retry-after") ?? "0");
+  return Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds * 1000, MAX_RETRY_AFTER_MS) : 0;
+}
+
+async function errorOf(call: Call, response: Response): Promise<GatewayError> {
+  const facts = { status: response.status, request: `${call.method} ${pathOnly(call)}` };
+  let body: JsonValue | undefined;
+  try {
+    body = parseJson(await readBody(response, MAX_ERROR_BYTES), { maxBytes: MAX_ERROR_BYTES, maxDepth: 8 });
+  } catch {
+    body = undefined;
+  }
+  const object = typeof body === "object" && body !== null && !Array.isArray(body) ? body : {};
+  const { error, code, hints } = object as { readonly [key: string]: JsonValue };
+  if (typeof error !== "string" || typeof code !== "string" || !/^[a-z][a-z0-9_]{0,63}$/.test(code)) {
+    return new GatewayError(
+      `http_${response.status}`,
+      `${facts.request} was answered with status ${response.status}.`,
+      facts,
+    );
+  }
+  const texts = Array.isArray(hints) ? hints.filter((hint): hint is string => typeof hint === "string") : [];
+  return new GatewayError(code, error, { ...facts, hints: texts });
+}
