@@ -14,7 +14,7 @@ import { pathFault } from "./path.ts";
 import { elementBits, elementTypeName, isKnownElementType, isLowBit, STRING } from "./types.ts";
 
 /** Where a tensor's bytes lie in a file beside the model. */
-export type ExternalRange = { readonly path: string; readonly offset: number; readonly length: number };
+type ExternalRange = { readonly path: string; readonly offset: number; readonly length: number };
 
 /** Keys of external data that the format defines (TensorProto.external_data). */
 const EXTERNAL_KEYS: ReadonlySet<string> = new Set(["location", "offset", "length", "checksum", "basepath"]);

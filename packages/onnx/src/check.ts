@@ -147,7 +147,7 @@ export function checkModel(source: Uint8Array | OnnxModel, limits: Partial<Check
 }
 
 /** Visits every node of the graph, its subgraphs and the functions. */
-export function eachNode(model: OnnxModel, visit: (node: OnnxNode) => void): void {
+function eachNode(model: OnnxModel, visit: (node: OnnxNode) => void): void {
   const walk = (nodes: readonly OnnxNode[]): void => {
     for (const node of nodes) {
       visit(node);

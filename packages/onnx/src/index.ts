@@ -17,6 +17,7 @@ export {
 } from "./manifest.ts";
 export type {
   BuiltManifest,
+  ManifestFault,
   ManifestFile,
   ManifestInput,
   ManifestMediaType,

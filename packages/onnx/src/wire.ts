@@ -1,13 +1,11 @@
 import { AssayError, bytesToUtf8 } from "@assay/core";
 import type { ReadLimits } from "./limits.ts";
 
-export type OnnxReadErrorCode = "onnx_malformed" | "onnx_limit_exceeded" | "onnx_graph_missing";
-
 /** Wire types of the protobuf encoding that ONNX uses; groups (3 and 4) are refused. */
 export const VARINT = 0;
-export const FIXED64 = 1;
+const FIXED64 = 1;
 export const BYTES = 2;
-export const FIXED32 = 5;
+const FIXED32 = 5;
 
 /** What one read of a model may still spend. */
 export type Budget = { readonly limits: ReadLimits; fields: number; nodes: number };

@@ -56,7 +56,7 @@ export function elementCount(name: string, shape: readonly number[], limits: Oip
   return empty ? 0 : count;
 }
 
-export function tooLarge(name: string, what: string): AssayError<"tensor_too_large"> {
+function tooLarge(name: string, what: string): AssayError<"tensor_too_large"> {
   return new AssayError("tensor_too_large", `Tensor ${quoteName(name)} has ${what}.`);
 }
 

@@ -78,7 +78,7 @@ function printFloat64(value: number): string {
  * In the ordinary range the search starts at six, which every float32 there keeps, so that a shorter decimal only
  * ends in zeros; the digits are then printed from an integer, which costs half of printing a double.
  */
-export function printFloat32(value: number): string {
+function printFloat32(value: number): string {
   if (value === 0) return Object.is(value, -0) ? "-0" : "0";
   const size = Math.abs(value);
   if (size >= 1e-6 && size < 1e6) {
