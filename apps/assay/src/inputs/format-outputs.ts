@@ -22,6 +22,8 @@ const MAX_ROWS = 16;
 const BAR_WIDTH = 24;
 /** How far a row may be from 1 in sum and still read as probabilities: float32 rounding of a thousand classes. */
 const SUM_TOLERANCE = 1e-3;
+/** Types that probabilities come in; two flags of which one is set are none. */
+const FLOATS: ReadonlySet<string> = new Set(["FP16", "BF16", "FP32", "FP64"]);
 const LEVELS = "▁▂▃▄▅▆▇█";
 
 type Outputs = PreprocessingDocument["outputs"][number];
@@ -46,7 +48,14 @@ function formatTensor(tensor: Tensor, { document, topK = 3, width = 80 }: Format
     return [title, ...frameLines(numbers, facts, width)].join("\n");
   const columns = tensor.shape.at(-1) ?? 1;
   const rows = columns > 0 && numbers !== undefined ? numbers.length / columns : 0;
-  if (numbers !== undefined && tensor.shape.length <= 2 && columns > 1 && rows >= 1 && rows <= MAX_ROWS) {
+  if (
+    numbers !== undefined &&
+    FLOATS.has(tensor.datatype) &&
+    tensor.shape.length <= 2 &&
+    columns > 1 &&
+    rows >= 1 &&
+    rows <= MAX_ROWS
+  ) {
     const split = Array.from({ length: rows }, (_, row) => numbers.slice(row * columns, (row + 1) * columns));
     if (split.every(isDistribution)) return [title, ...classLines(split, facts, topK)].join("\n");
   }

@@ -42,7 +42,7 @@ export function readNpy(bytes: Uint8Array, input: string): Omit<Tensor, "name"> 
       "input_too_large",
       `Input "${input}": the .npy file holds ${count} elements in ${shape.length} axes.`,
     );
-  const [, order = "", kind = "", width = ""] = /^([<>|=])([a-zA-Z])([0-9]{1,7})$/.exec(descr) ?? [];
+  const [, order = "", kind = "", width = ""] = /^([<>|=])([a-zA-Z])([0-9]{0,7})$/.exec(descr) ?? [];
   if (kind === "O") throw unsupported(input, "object arrays hold pickles, which run code", descr);
   const text = kind === "S" || kind === "U";
   const datatype = text ? "BYTES" : NUMERIC[`${kind}${width}`];
