@@ -1,5 +1,6 @@
 import { bytesToHex } from "@assay/core";
 import type { Mode } from "./claims.ts";
+import { timeText } from "./time.ts";
 import type { Answers, CheckRow, Verdict } from "./verdict.ts";
 import type { ReceiptView } from "./view.ts";
 
@@ -71,7 +72,7 @@ function couldBeAltered(checks: readonly CheckRow[], status: Verdict["status"], 
   if (failed) return `It was altered, or never genuine: ${failed.message}`;
   const log = checks.find(({ check }) => check === "log");
   if (log?.status === "pass") {
-    const when = logTimeMs === undefined ? "" : ` since ${new Date(logTimeMs).toISOString()}`;
+    const when = logTimeMs === undefined ? "" : ` since ${timeText(logTimeMs)}`;
     const witnesses = log.facts["witnesses"] ?? "0";
     return `No byte of it without breaking a signature; the log holds it${when}, as ${witnesses} witness${witnesses === "1" ? "" : "es"} confirm${witnesses === "1" ? "s" : ""}.`;
   }

@@ -1,7 +1,7 @@
 import { AssayError, CborWriter, decodeCbor } from "@assay/core";
 import { LIMIT, PROFILE } from "./labels.ts";
 import { readTable, table, writeTable } from "./table.ts";
-import type { FieldKind, OpenMap, TableObject } from "./table.ts";
+import type { FieldKind, OpenMap } from "./table.ts";
 import type { FieldOpening, FullOpening } from "./fields.ts";
 
 const required = true;
@@ -137,7 +137,7 @@ export type Bundle = {
 /** The one encoding of a bundle: deterministic CBOR. Throws `claims_invalid` or `bundle_too_large`. */
 export function encodeBundle(bundle: Bundle): Uint8Array {
   const writer = new CborWriter();
-  writeTable(writer, bundleTable, bundle as unknown as TableObject);
+  writeTable(writer, bundleTable, bundle);
   const encoded = writer.finish();
   if (encoded.length > LIMIT.bundleBytes) throw tooLarge(encoded.length);
   return encoded;

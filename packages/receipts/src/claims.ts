@@ -1,7 +1,7 @@
 import { AssayError } from "@assay/core";
 import { PROFILE } from "./labels.ts";
 import { decodeTable, encodeTable, table } from "./table.ts";
-import type { Field, FieldKind, OpenMap, Table, TableObject } from "./table.ts";
+import type { Field, FieldKind, OpenMap, Table } from "./table.ts";
 
 const digest: FieldKind = { type: "bytes", min: 32, max: 32 };
 const id: FieldKind = { type: "bytes", min: 16, max: 16 };
@@ -404,7 +404,7 @@ export type ClaimsByKind = {
 
 /** Deterministic CBOR of claims: the preimage that an envelope's payload is the SHA-256 of. */
 export function encodeClaims<Kind extends keyof ClaimsByKind>(kind: Kind, claims: ClaimsByKind[Kind]): Uint8Array {
-  return encodeTable(tables[kind], claims as TableObject);
+  return encodeTable(tables[kind], claims);
 }
 
 /**

@@ -55,8 +55,7 @@ function sortFields(fields: readonly FieldValue[]): { key: Uint8Array; value: Ui
   if (fields.length > LIMIT.openedFields)
     throw invalid(`There are ${fields.length} fields, more than ${LIMIT.openedFields}.`);
   const sorted = fields.map(({ name, value }) => {
-    if (name.length === 0 || name.length > 1024 || name.includes("\0"))
-      throw invalid(`The field name ${JSON.stringify(name)} is not allowed.`);
+    if (!isFieldName(name)) throw invalid(`The field name ${JSON.stringify(name)} is not allowed.`);
     return { key: utf8ToBytes(name), value };
   });
   sorted.sort((a, b) => compareBytes(a.key, b.key));
@@ -65,6 +64,11 @@ function sortFields(fields: readonly FieldValue[]): { key: Uint8Array; value: Ui
     if (a && b && compareBytes(a.key, b.key) === 0) throw invalid("Two fields have the same name.");
   }
   return sorted;
+}
+
+// A name without NUL ends where its leaf's NUL stands; with one, the border between name and value could be moved.
+function isFieldName(name: string): boolean {
+  return name.length > 0 && name.length <= 1024 && !name.includes("\0");
 }
 
 /** Everything of one side, with the salt that opens it. */
@@ -96,8 +100,9 @@ export function openField(suite: Hash, opening: FullOpening, name: string): Fiel
   return { side: opening.side, name, salt, value: field.value, index, path: merklePath(levels, index) };
 }
 
-/** Whether one opened field is in the tree of `root` with `count` fields. */
+/** Whether one opened field, under a name that a field may have, is in the tree of `root` with `count` fields. */
 export function checkField(suite: Hash, field: FieldOpening, root: Uint8Array, count: number): boolean {
+  if (!isFieldName(field.name) || field.salt.length !== 32) return false;
   const leaf = fieldLeaf(suite, field.salt, utf8ToBytes(field.name), field.value);
   const found = merkleRootFromPath(suite.sha256, leaf, field.index, count, field.path);
   return found !== undefined && compareBytes(found, root) === 0;

@@ -66,3 +66,10 @@ export type {
 } from "./verify.ts";
 export { createIssuer, sameHead } from "./issuer.ts";
 export type { ChainHead, IssueItem, Issuer, IssuerKeys, IssuerOptions } from "./issuer.ts";
+export { receiptJson, receiptJsonOf } from "./receipt-json.ts";
+export { findContradictions } from "./contradictions.ts";
+export type { Contradiction } from "./contradictions.ts";
+export { AIR_PROFILE, airClaims, encodeAirClaims, exportAir } from "./air.ts";
+export type { AirClaims, AirPlatform } from "./air.ts";
+export { AIR_CLOCK_SKEW_MS, AIR_MAX_BYTES, AIR_MAX_TEXT_BYTES, verifyAir } from "./air-verify.ts";
+export type { AirPolicy, AirRow, AirVerdict, AirVerifyOptions } from "./air-verify.ts";

@@ -14,6 +14,7 @@ import {
 import type { CborMap, CborValue, CryptoSuite, SignatureAlgorithm, Signer } from "@assay/core";
 import { ALGORITHM, CONTENT_TYPE, CWT, HEADER, LIMIT, SHA256_ID } from "./labels.ts";
 import type { StatementAlgorithm, StatementKind } from "./labels.ts";
+import { utf8Length } from "./table.ts";
 
 /** What a signer puts into a statement's protected header; all of it is public in the log. */
 export type StatementHeader = {
@@ -274,6 +275,7 @@ function latin1(bytes: Uint8Array): string {
   return out;
 }
 
+const MAX_NAME_BYTES = 512;
 const MAX_BATCH = 65_536;
 const MAX_BATCH_PATH = 16;
 
@@ -305,8 +307,8 @@ function integer(value: CborValue | undefined, what: string): number {
 }
 
 function text(value: CborValue | undefined, what: string): string {
-  if (typeof value !== "string" || value.length === 0 || value.length > 512)
-    throw invalid(`has no ${what} of 1 to 512 characters`);
+  if (typeof value !== "string" || value.length === 0 || utf8Length(value) > MAX_NAME_BYTES)
+    throw invalid(`has no ${what} of 1 to ${MAX_NAME_BYTES} bytes`);
   return value;
 }
 

@@ -29,14 +29,7 @@ type PreparedField = Field & { readonly encodedKey: Uint8Array };
 
 export type OpenValue = string | number | bigint | boolean | Uint8Array | readonly OpenValue[] | OpenMap;
 export type OpenMap = { readonly [key: string]: OpenValue };
-export type TableValue =
-  | string
-  | number
-  | boolean
-  | Uint8Array
-  | OpenValue
-  | readonly TableValue[]
-  | { readonly [name: string]: TableValue | undefined };
+export type TableValue = OpenValue | readonly TableValue[] | { readonly [name: string]: TableValue | undefined };
 export type TableObject = { readonly [name: string]: TableValue | undefined };
 
 /** Prepares a table: keys are encoded and sorted once, not per statement. */
@@ -100,7 +93,7 @@ export function decodeTable(of: Table, bytes: Uint8Array): TableObject {
 export function readTable(of: Table, value: CborValue, where: string): TableObject {
   if (!(value instanceof Map)) throw invalid(where, "must be a map");
   const map: CborMap = value;
-  for (const key of map.keys()) if (!of.byKey.has(key)) throw invalid(where, `holds the unknown key ${key}`);
+  for (const key of map.keys()) if (!of.byKey.has(key)) throw invalid(where, `holds the unknown key ${keyText(key)}`);
   const out: { [name: string]: TableValue } = {};
   for (const field of of.sorted) {
     const item = map.get(field.key);
@@ -111,6 +104,11 @@ export function readTable(of: Table, value: CborValue, where: string): TableObje
     out[field.name] = readKind(field.kind, item, field.name);
   }
   return out;
+}
+
+// A stranger's key may be long or hold control characters, and this sentence is printed.
+function keyText(key: number | string): string {
+  return typeof key === "number" ? String(key) : JSON.stringify(key.slice(0, 64));
 }
 
 function readKind(kind: FieldKind, value: CborValue, name: string): TableValue {
@@ -163,7 +161,8 @@ function checkScalar(
   }
 }
 
-function utf8Length(text: string): number {
+/** Bytes of UTF-8 that `text` takes. */
+export function utf8Length(text: string): number {
   // Only a text near the limit, or beyond ASCII, is worth encoding to be counted.
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= 0x80) return utf8ToBytes(text).length;
   return text.length;
@@ -196,7 +195,7 @@ function openToCbor(value: TableValue, name: string, budget: { left: number }, d
   }
   const map = new Map<string, CborValue>();
   for (const [key, item] of Object.entries(value)) {
-    if (item !== undefined) map.set(key, openToCbor(item as TableValue, name, budget, depth + 1));
+    if (item !== undefined) map.set(key, openToCbor(item, name, budget, depth + 1));
   }
   return map;
 }
@@ -219,7 +218,7 @@ function cborToOpen(value: CborValue, name: string, budget: { left: number }, de
   if (value === null || (typeof value === "object" && !(value instanceof Uint8Array))) {
     throw invalid(name, "holds a null or a tag");
   }
-  return value as OpenValue;
+  return value;
 }
 
 function isObject(value: TableValue): value is TableObject {

@@ -1,4 +1,4 @@
-import { AssayError, base64ToBytes, bytesToBase64, hexToBytes, parseJson } from "@assay/core";
+import { AssayError, base64ToBytes, bytesToBase64, parseJson } from "@assay/core";
 import type { JsonValue, SignatureAlgorithm } from "@assay/core";
 import { ALGORITHM } from "./labels.ts";
 
@@ -45,38 +45,39 @@ export type Trust = {
 export const EMPTY_TRUST: Trust = { identities: [], keysets: [], logs: [], revoked: [], roots: [], chains: [] };
 
 const ALGORITHMS = Object.keys(ALGORITHM).filter((name) => name !== "ed25519-batch");
+const PARTS = ["version", "identities", "keysets", "logs", "revoked", "roots", "chains"];
+/** Lengths of raw public keys, bytes; P-256 has a compressed and an uncompressed form. */
+const KEY_BYTES: Record<SignatureAlgorithm, readonly number[]> = { ed25519: [32], p256: [33, 65], "ml-dsa-44": [1312] };
 const MAX_TRUST_BYTES = 4 * 1024 * 1024;
 const MAX_LIST = 10_000;
 
-/** Reads a trust file. Throws `trust_invalid` naming the entry that is wrong. */
+/** Reads a trust file. Throws `trust_invalid` naming the entry that is wrong or has an unknown part, and `json_invalid`. */
 export function parseTrust(text: string | Uint8Array): Trust {
-  const value = object(parseJson(text, { maxBytes: MAX_TRUST_BYTES, maxDepth: 8 }), "the file");
+  const value = closed(parseJson(text, { maxBytes: MAX_TRUST_BYTES, maxDepth: 8 }), "the file", PARTS);
   if (value["version"] !== 1) throw invalid("version", "must be 1");
-  for (const key of Object.keys(value)) {
-    if (!["version", "identities", "keysets", "logs", "revoked", "roots", "chains"].includes(key)) {
-      throw invalid(key, "is not a part of a trust file");
-    }
-  }
   return {
     identities: list(value["identities"], "identities").map((item, i) => {
-      const entry = object(item, `identities[${i}]`);
+      const entry = closed(item, `identities[${i}]`, ["algorithm", "publicKey", "label", "subject"]);
       const algorithm = text_(entry["algorithm"], `identities[${i}].algorithm`);
       if (!ALGORITHMS.includes(algorithm))
         throw invalid(`identities[${i}].algorithm`, `must be one of ${ALGORITHMS.join(", ")}`);
       return {
         algorithm: algorithm as SignatureAlgorithm,
-        publicKey: base64ToBytes(text_(entry["publicKey"], `identities[${i}].publicKey`)),
+        publicKey: publicKey(entry["publicKey"], algorithm as SignatureAlgorithm, `identities[${i}].publicKey`),
         label: text_(entry["label"], `identities[${i}].label`),
         ...(entry["subject"] === undefined ? {} : { subject: text_(entry["subject"], `identities[${i}].subject`) }),
       };
     }),
     keysets: list(value["keysets"], "keysets").map((item, i) => {
       const hex = text_(item, `keysets[${i}]`);
-      if (hexToBytes(hex).length !== 32) throw invalid(`keysets[${i}]`, "must be 32 bytes in hexadecimal");
+      if (hexLength(hex) !== 32) throw invalid(`keysets[${i}]`, "must be 32 bytes in lower-case hexadecimal");
       return hex;
     }),
-    logs: list(value["logs"], "logs").map((item, i) => {
-      const entry = object(item, `logs[${i}]`);
+    logs: list(value["logs"], "logs").map((item, i, all) => {
+      const entry = closed(item, `logs[${i}]`, ["origin", "keys", "witnesses", "quorum", "ignoreUnknownSignatures"]);
+      const origin = text_(entry["origin"], `logs[${i}].origin`);
+      if (all.findIndex((other) => isObject(other) && other["origin"] === origin) !== i)
+        throw invalid(`logs[${i}].origin`, "names a log that stands above it");
       const witnesses = texts(entry["witnesses"], `logs[${i}].witnesses`);
       const quorum = uint(entry["quorum"] ?? 0, `logs[${i}].quorum`);
       if (quorum > witnesses.length) throw invalid(`logs[${i}].quorum`, "must be at most the number of witnesses");
@@ -87,7 +88,7 @@ export function parseTrust(text: string | Uint8Array): Trust {
         throw invalid(`logs[${i}].ignoreUnknownSignatures`, "must be true or false");
       }
       return {
-        origin: text_(entry["origin"], `logs[${i}].origin`),
+        origin,
         keys,
         witnesses,
         quorum,
@@ -95,15 +96,19 @@ export function parseTrust(text: string | Uint8Array): Trust {
       };
     }),
     revoked: list(value["revoked"], "revoked").map((item, i) => {
-      const entry = object(item, `revoked[${i}]`);
+      const entry = closed(item, `revoked[${i}]`, ["key", "sinceMs", "reason"]);
+      const key = text_(entry["key"], `revoked[${i}].key`);
+      // Any other spelling would match no key, and so revoke nothing without a word.
+      if ((hexLength(key) ?? 0) < 32)
+        throw invalid(`revoked[${i}].key`, "must be a keyset digest or a public key in lower-case hexadecimal");
       return {
-        key: text_(entry["key"], `revoked[${i}].key`),
+        key,
         sinceMs: uint(entry["sinceMs"], `revoked[${i}].sinceMs`),
         reason: text_(entry["reason"], `revoked[${i}].reason`),
       };
     }),
     roots: list(value["roots"], "roots").map((item, i) => {
-      const entry = object(item, `roots[${i}]`);
+      const entry = closed(item, `roots[${i}]`, ["kind", "der", "simulated"]);
       if (typeof entry["simulated"] !== "boolean") throw invalid(`roots[${i}].simulated`, "must be true or false");
       return {
         kind: text_(entry["kind"], `roots[${i}].kind`),
@@ -112,7 +117,7 @@ export function parseTrust(text: string | Uint8Array): Trust {
       };
     }),
     chains: list(value["chains"], "chains").map((item, i) => {
-      const entry = object(item, `chains[${i}]`);
+      const entry = closed(item, `chains[${i}]`, ["chain", "contracts"]);
       const contracts = object(entry["contracts"] ?? {}, `chains[${i}].contracts`);
       return {
         chain: text_(entry["chain"], `chains[${i}].chain`),
@@ -137,9 +142,42 @@ export function trustView(trust: Trust): JsonValue {
   };
 }
 
-function object(value: JsonValue | undefined, where: string): { readonly [key: string]: JsonValue } {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid(where, "must be an object");
-  return value as { readonly [key: string]: JsonValue };
+type JsonObject = { readonly [key: string]: JsonValue };
+
+function isObject(value: JsonValue | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function object(value: JsonValue | undefined, where: string): JsonObject {
+  if (!isObject(value)) throw invalid(where, "must be an object");
+  return value;
+}
+
+// Closed, because a misspelt "quorum" that is passed over would trust more than its writer meant.
+function closed(value: JsonValue | undefined, where: string, known: readonly string[]): JsonObject {
+  const entry = object(value, where);
+  for (const key of Object.keys(entry)) {
+    if (!known.includes(key)) throw invalid(where, `has the unknown part ${JSON.stringify(key.slice(0, 64))}`);
+  }
+  return entry;
+}
+
+function publicKey(value: JsonValue | undefined, algorithm: SignatureAlgorithm, where: string): Uint8Array {
+  const text = text_(value, where);
+  let bytes: Uint8Array;
+  try {
+    bytes = base64ToBytes(text);
+  } catch (cause) {
+    throw invalid(where, "must be base64", cause);
+  }
+  if (!KEY_BYTES[algorithm].includes(bytes.length))
+    throw invalid(where, `must be ${KEY_BYTES[algorithm].join(" or ")} bytes long, not ${bytes.length}`);
+  return bytes;
+}
+
+/** Bytes that a lower-case hexadecimal text spells, or `undefined` when it spells none. */
+function hexLength(text: string): number | undefined {
+  return text.length % 2 === 0 && /^[0-9a-f]*$/.test(text) ? text.length / 2 : undefined;
 }
 
 function list(value: JsonValue | undefined, where: string): readonly JsonValue[] {
@@ -163,8 +201,9 @@ function uint(value: JsonValue | undefined, where: string): number {
   return value;
 }
 
-function invalid(where: string, why: string): AssayError<"trust_invalid"> {
+function invalid(where: string, why: string, cause?: unknown): AssayError<"trust_invalid"> {
   return new AssayError("trust_invalid", `In the trust file, ${where} ${why}.`, {
     hints: ["`assay trust export` writes a trust file for a running gateway."],
+    ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -7,6 +7,7 @@ import { checkField, commitFields } from "./fields.ts";
 import { findKey, keysetFault } from "./keyset.ts";
 import { algorithmById, keyId, verifyStatement } from "./statement.ts";
 import type { SignatureCache, Statement } from "./statement.ts";
+import { timeText } from "./time.ts";
 import type { Trust } from "./trust.ts";
 import { CHECKS } from "./verdict.ts";
 import type { CheckName, CheckOutcome, CheckRow, Verdict } from "./verdict.ts";
@@ -325,9 +326,9 @@ async function checkKeysets(
     if (keyset && (atMs + 999 < keyset.document.notBeforeMs || atMs > keyset.document.notAfterMs)) {
       return {
         outcome: fail("keyset_expired", `The ${header.kind} statement was issued outside its keyset's validity.`, {
-          issued: new Date(atMs).toISOString(),
-          from: new Date(keyset.document.notBeforeMs).toISOString(),
-          until: new Date(keyset.document.notAfterMs).toISOString(),
+          issued: timeText(atMs),
+          from: timeText(keyset.document.notBeforeMs),
+          until: timeText(keyset.document.notAfterMs),
         }),
         labels,
       };
@@ -397,6 +398,7 @@ function checkCommitments(view: ReceiptView, suite: CryptoSuite): CheckOutcome {
     facts[`${field.side} ${field.name}`] = "opened";
   }
   const named = namedDigests(view);
+  const seen = new Set<string>();
   for (const blob of bundle.evidence ?? []) {
     const digest = bytesToHex(suite.sha256(blob.data));
     const name = named.get(digest);
@@ -407,6 +409,8 @@ function checkCommitments(view: ReceiptView, suite: CryptoSuite): CheckOutcome {
         sha256: digest,
       });
     }
+    if (seen.has(digest)) return fail("evidence_duplicate", "The bundle carries one blob twice.", { sha256: digest });
+    seen.add(digest);
     facts[blob.type] = digest;
   }
   return Object.keys(facts).length === 0
@@ -480,6 +484,9 @@ async function checkLog(view: ReceiptView, context: CheckContext, check: LogChec
   }
   if (usedNotes.size !== notes.length)
     return { outcome: fail("checkpoint_unreferenced", "The bundle carries a checkpoint that no proof uses.") };
+  const places = new Set(proofs.map(({ index, checkpoint }) => `${index} ${checkpoint}`));
+  if (places.size !== proofs.length || new Set(notes).size !== notes.length)
+    return { outcome: fail("log_duplicate", "The bundle carries one log proof or one checkpoint twice.") };
   const time = earliest === undefined ? {} : { logTimeMs: earliest };
   const missing = view.statements.find((statement) => !covered.has(statement));
   if (missing) {
@@ -507,10 +514,11 @@ function strip({ status, code, message, facts }: CheckOutcome): CheckOutcome {
 function checkPolicy(view: ReceiptView, options: VerifyOptions, labels: readonly string[]): CheckOutcome {
   const policy = options.policy ?? {};
   const { claims } = view.execution;
-  if (claims.issuedAtMs > options.now + CLOCK_SKEW_MS) {
+  // Written so that a clock that is not a number refuses instead of accepting.
+  if (!(claims.issuedAtMs <= options.now + CLOCK_SKEW_MS)) {
     return fail("issued_in_future", "The receipt was issued after the verifier's clock.", {
-      issued: new Date(claims.issuedAtMs).toISOString(),
-      now: new Date(options.now).toISOString(),
+      issued: timeText(claims.issuedAtMs),
+      now: timeText(options.now),
     });
   }
   if (policy.modes && !policy.modes.includes(claims.mode)) {
@@ -535,7 +543,7 @@ function checkPolicy(view: ReceiptView, options: VerifyOptions, labels: readonly
   }
   if (policy.maxAgeMs !== undefined && options.now - claims.issuedAtMs > policy.maxAgeMs) {
     return fail("too_old", "The receipt is older than the policy accepts.", {
-      issued: new Date(claims.issuedAtMs).toISOString(),
+      issued: timeText(claims.issuedAtMs),
     });
   }
   const refusedLabel = policy.labels && labels.find((label) => !policy.labels?.includes(label));

@@ -86,6 +86,7 @@ function takeApart(suite: Pick<CryptoSuite, "sha256">, bytes: Uint8Array): Recei
     const decoded = decodeClaims("keyset", document);
     return { statement, document: decoded, documentBytes: document, digest: keysetDigest(suite, document) };
   });
+  requireOnce(bundle, keysets);
   let execution: Decoded<ExecutionClaims> | undefined;
   let service: Decoded<ServiceClaims> | undefined;
   const supplements: Decoded<SupplementClaims>[] = [];
@@ -121,6 +122,19 @@ function takeApart(suite: Pick<CryptoSuite, "sha256">, bytes: Uint8Array): Recei
   }
   if (!execution) refuse("format", "execution_missing", "The bundle holds no execution statement.");
   return { bundle, execution, ...(service ? { service } : {}), supplements, keysets, statements };
+}
+
+/** A part that stands twice says nothing more, and would let one receipt have many files. */
+function requireOnce(bundle: Bundle, keysets: readonly KeysetView[]): void {
+  const parts: readonly (readonly [string, readonly string[]])[] = [
+    ["keyset", keysets.map(({ digest }) => bytesToHex(digest))],
+    ["opened field", (bundle.fields ?? []).map(({ side, name }) => `${side} ${name}`)],
+  ];
+  for (const [what, names] of parts) {
+    if (names.length > 1 && new Set(names).size !== names.length) {
+      refuse("format", "part_duplicate", `The bundle holds one ${what} twice.`);
+    }
+  }
 }
 
 function requirePreimage(
