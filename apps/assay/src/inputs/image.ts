@@ -22,7 +22,7 @@ export function flattenAlpha(picture: RgbaImage, background: AlphaBackground): I
     for (let pixel = 0; pixel < plane.length; pixel++) {
       const alpha = rgba[pixel * 4 + 3] ?? 0;
       const value = rgba[pixel * 4 + channel] ?? 0;
-      plane[pixel] = divideRounded(value * alpha + behind * (FULL - alpha), FULL);
+      plane[pixel] = alpha === FULL ? value : divideRounded(value * alpha + behind * (FULL - alpha), FULL);
     }
     return plane;
   });
@@ -66,16 +66,17 @@ export function invertIfLightBackground(image: Image): Image {
  */
 export function stretch(image: Image, lowPermille: number, highPermille: number, input: string): Image {
   const ground = borderMedian(image);
-  const peak = image.planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
+  const peak = brightest(image);
   if ((peak - ground) * 1000 < FULL * LEAST_CONTRAST_PERMILLE) throw blank(input);
   const low = (peak - ground) * lowPermille;
   const span = (peak - ground) * (highPermille - lowPermille);
-  const planes = image.planes.map((plane) =>
-    plane.map((value) => {
-      const above = (value - ground) * 1000 - low;
-      return above <= 0 ? 0 : Math.min(FULL, divideRounded(above * FULL, span));
-    }),
-  );
+  // A photograph has millions of pixels and only this many values, so each value is worked out once.
+  const stretched = new Uint16Array(FULL + 1);
+  for (let value = 0; value <= peak; value++) {
+    const above = (value - ground) * 1000 - low;
+    stretched[value] = above <= 0 ? 0 : Math.min(FULL, divideRounded(above * FULL, span));
+  }
+  const planes = image.planes.map((plane) => plane.map((value) => stretched[value] ?? 0));
   return { ...image, planes };
 }
 
@@ -155,7 +156,7 @@ function spans(old: number, next: number, each: (from: number, to: number, share
 
 /** The brightest pixel brought to full scale. Throws `input_blank` where every pixel is 0. */
 export function normalizePeak(image: Image, input: string): Image {
-  const peak = image.planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0);
+  const peak = brightest(image);
   if (peak === 0) throw blank(input);
   return { ...image, planes: image.planes.map((plane) => plane.map((value) => divideRounded(value * FULL, peak))) };
 }
@@ -178,18 +179,24 @@ function window(image: Image, left: number, top: number, width: number, height: 
   return { width, height, planes };
 }
 
+function brightest(image: Image): number {
+  let most = 0;
+  for (const plane of image.planes) for (const value of plane) if (value > most) most = value;
+  return most;
+}
+
 /** The lower median of the outermost pixels, over all planes. */
 function borderMedian({ width, height, planes }: Image): number {
   const counts = new Uint32Array(FULL + 1);
   let total = 0;
   for (const plane of planes) {
-    for (let pixel = 0; pixel < plane.length; pixel++) {
-      const x = pixel % width;
-      const y = (pixel - x) / width;
-      if (x > 0 && y > 0 && x < width - 1 && y < height - 1) continue;
-      const value = plane[pixel] ?? 0;
-      counts[value] = (counts[value] ?? 0) + 1;
-      total++;
+    for (let y = 0; y < height; y++) {
+      const step = y === 0 || y === height - 1 ? 1 : Math.max(1, width - 1);
+      for (let x = 0; x < width; x += step) {
+        const value = plane[y * width + x] ?? 0;
+        counts[value] = (counts[value] ?? 0) + 1;
+        total++;
+      }
     }
   }
   let seen = 0;

@@ -44,7 +44,9 @@ export function decodePng(bytes: Uint8Array, input: string): RgbaImage {
   if (width !== header.width || height !== header.height || data.length !== width * height * 4)
     throw invalid(input, "its pixels do not fill its size");
   const factor = header.depth === 16 ? 1 : EIGHT_TO_SIXTEEN;
-  return { width, height, rgba: Uint16Array.from(data, (value) => value * factor) };
+  const rgba = new Uint16Array(data.length);
+  for (let at = 0; at < rgba.length; at++) rgba[at] = (data[at] ?? 0) * factor;
+  return { width, height, rgba };
 }
 
 type Header = { width: number; height: number; depth: number; bitsPerPixel: number; interlaced: boolean };
