@@ -1,1 +1,2 @@
-export {};
+export { createNode, timeOrderedId } from "./node.ts";
+export type { ExecuteRequest, Execution, ExecutionNode, NodeModel, NodeModules } from "./node.ts";

@@ -1,0 +1,405 @@
+import { OpenAPIHono, createRoute, z } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { AssayError, bytesToHex, hexToBytes, parseJson, utf8ToBytes } from "@assay/core";
+import type { CryptoSuite, JsonValue } from "@assay/core";
+import {
+  inferRequestSchema,
+  inferResponseSchema,
+  modelMetadata,
+  modelMetadataSchema,
+  modelReady,
+  modelReadySchema,
+  serverLiveSchema,
+  serverMetadata,
+  serverMetadataSchema,
+  serverReadySchema,
+} from "@assay/protocol";
+import type { BlobStore, Datatype, IndexStore, LogSink, ReceiptRow } from "@assay/protocol";
+import { BUNDLE_MEDIA_TYPE, encodeBundle, trustView } from "@assay/receipts";
+import type { Bundle, Trust } from "@assay/receipts";
+import type { Auth, Caller } from "./auth.ts";
+import type { Exporter } from "./exporter.ts";
+import { problemOf } from "./http-errors.ts";
+import { assertReadable } from "./infer.ts";
+import type { ServableModel } from "./infer.ts";
+import type { Metrics } from "./metrics.ts";
+import type { OpeningVault } from "./openings.ts";
+import type { Recorder } from "./recorder.ts";
+import * as schema from "./schemas.ts";
+import { decodeSidecar } from "./sidecar.ts";
+
+/** What the gateway needs of the hub, as functions, so that neither knows the other. */
+export type ModelsModule = {
+  readonly resolve: (text: string) => ListedModel;
+  readonly versions: (name: string) => readonly ListedModel[];
+  readonly list: (prefix: string) => readonly ListedModel[];
+  readonly facts: (model: ListedModel) => Promise<{
+    readonly manifest: { readonly bytes: Uint8Array; readonly manifest: { readonly files: readonly { readonly path: string; readonly sha256: string; readonly sizeBytes: number }[] } };
+    readonly signature: {
+      readonly inputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[]; readonly optional: boolean }[];
+      readonly outputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[] }[];
+    };
+    readonly preprocessing: JsonValue;
+    readonly card: string | null;
+  }>;
+  readonly release: (request: { readonly name: string; readonly manifest: Uint8Array; readonly owner: string; readonly visibility: "public" | "private" }) => Promise<ListedModel>;
+  readonly change: (name: string, version: number, action: "deprecate" | "rollback", owner: string) => Promise<ListedModel>;
+};
+
+/** A version as the hub's catalogue lists it. */
+export type ListedModel = Omit<ServableModel, "path" | "sha256"> & {
+  readonly status: "released" | "deprecated";
+  readonly sizeBytes: number;
+  readonly releasedAtMs: number;
+  readonly logIndex: number;
+};
+
+export type ApiModules = {
+  readonly log: LogSink;
+  readonly index: IndexStore;
+  readonly blobs: BlobStore;
+  readonly suite: CryptoSuite;
+  readonly models: ModelsModule;
+  readonly exporter: Exporter;
+  readonly recorder: Recorder;
+  readonly vault: OpeningVault;
+  readonly auth: Auth;
+  readonly metrics: Metrics;
+  readonly trust: () => Trust;
+  readonly logKeys: readonly string[];
+  /** The JSON view of a bundle, for people. */
+  readonly receiptView: (bundle: Uint8Array) => JsonValue;
+  /** AIR v1 form of a bundle's execution, signed by the node. */
+  readonly exportAir: (bundle: Uint8Array) => Promise<Uint8Array>;
+  /** Log index of a receipt that is too new for the index. */
+  readonly recent: (receiptId: string) => number | undefined;
+  readonly ready: () => { readonly ready: boolean; readonly reasons: readonly string[] };
+  readonly options: ApiOptions;
+};
+
+export type ApiOptions = {
+  readonly version: string;
+  readonly maxBlobBytes: number;
+  readonly maxJsonBytes: number;
+};
+
+const MAX_WAIT_MS = 30_000;
+const MAX_PAGE = 1000;
+const RECEIPT_ID = /^[0-9a-f]{32}$/;
+
+/** All routes but infer, with the OpenAPI document they make. */
+export function createApi(modules: ApiModules): OpenAPIHono {
+  const { auth, exporter, index, models, options } = modules;
+  const app = new OpenAPIHono({
+    defaultHook: (result, context) => {
+      if (result.success) return;
+      const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "body"}: ${issue.message}`);
+      return context.json(
+        { error: `The request does not fit: ${problems.join("; ")}.`, code: "request_invalid", hints: ["See /openapi.json for its schema."], docs: "/errors/request_invalid.md" },
+        400,
+      );
+    },
+  });
+  app.onError((error) => {
+    const problem = problemOf(error);
+    modules.metrics.refusals.inc({ code: problem.body.code });
+    return new Response(JSON.stringify(problem.body), {
+      status: problem.status,
+      headers: { ...problem.headers, "content-type": "application/json" },
+    });
+  });
+  app.notFound((context) => {
+    const error = new AssayError("route_not_found", `There is nothing at ${context.req.method} ${context.req.path}.`, { hints: ["GET /openapi.json lists every route."] });
+    return context.json(problemOf(error).body, 404);
+  });
+
+  const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
+  const owner = async (context: Context): Promise<Caller> => {
+    const caller = await callerOf(context);
+    if (!caller) throw new AssayError("token_required", "This needs an owner's token.", { hints: ["Sign a challenge at /v1/auth/challenge and send the token as a bearer."] });
+    return caller;
+  };
+
+  const rowOf = async (id: string): Promise<{ readonly logIndex: number; readonly row: ReceiptRow | undefined }> => {
+    if (!RECEIPT_ID.test(id)) throw new AssayError("receipt_not_found", "A receipt id is 32 lower-case hexadecimal digits.");
+    const recent = modules.recent(id);
+    const row = recent === undefined ? await index.receipt(id) : undefined;
+    const logIndex = recent ?? row?.logIndex;
+    if (logIndex === undefined || (row && row.kind !== "execution")) throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
+    return { logIndex, row };
+  };
+
+  /** The log index of a receipt that this caller may read: its owner, the operator, or the holder of its grant. */
+  const readable = async (context: Context, id: string): Promise<number> => {
+    const { logIndex } = await rowOf(id);
+    const record = await modules.log.read(logIndex);
+    if (!record) throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
+    const sidecar = decodeSidecar(record.claims);
+    const grant = context.req.header("assay-grant");
+    if (grant !== undefined && sidecar.grantSha256 && /^[0-9a-f]{64}$/.test(grant)) {
+      if (bytesToHex(modules.suite.sha256(hexToBytes(grant))) === bytesToHex(sidecar.grantSha256)) return logIndex;
+    }
+    const caller = await callerOf(context);
+    if (caller && (caller.owner === sidecar.owner || auth.isOperator(caller.owner))) return logIndex;
+    throw new AssayError("receipt_not_yours", `The receipt ${id} is not yours to read.`, {
+      hints: ["Send the assay-grant header that came with the answer, or a token of the receipt's owner."],
+    });
+  };
+
+  const waitOf = (context: Context): number => {
+    const wait = Number(context.req.query("waitMs") ?? 2000);
+    return Number.isFinite(wait) ? Math.min(Math.max(0, wait), MAX_WAIT_MS) : 2000;
+  };
+
+  const bundleFor = async (context: Context, id: string): Promise<Uint8Array> => {
+    const logIndex = await readable(context, id);
+    const bundle = await exporter.bundle(logIndex, waitOf(context));
+    const record = await modules.log.read(logIndex);
+    if (!record || record.erased || record.opening.length === 0) return encodeBundle(bundle);
+    const opened: Bundle = { ...bundle, openings: modules.vault.open(hexToBytes(id), record.opening) };
+    return encodeBundle(opened);
+  };
+
+  const listed = (model: ListedModel): z.infer<typeof schema.modelListed> => ({
+    name: model.name,
+    version: model.version,
+    manifestDigest: model.manifestDigest,
+    status: model.status,
+    visibility: model.visibility,
+    sizeBytes: model.sizeBytes,
+    releasedAt: new Date(model.releasedAtMs).toISOString(),
+    owner: model.owner,
+    logIndex: model.logIndex,
+  });
+
+  const visible = async (context: Context, text: string): Promise<ListedModel> => {
+    const model = models.resolve(text);
+    assertReadable(model, await callerOf(context));
+    return model;
+  };
+
+  const json = <Schema extends z.ZodType>(description: string, of: Schema) => ({ 200: { description, content: { "application/json": { schema: of } } }, default: schema.problem });
+  const route = (
+    method: "get" | "post",
+    path: string,
+    operationId: string,
+    summary: string,
+    parts: Partial<Parameters<typeof createRoute>[0]>,
+  ): ReturnType<typeof createRoute> => createRoute({ method, path, operationId, summary, responses: { default: schema.problem }, ...parts });
+
+  // Open Inference Protocol
+  app.openapi(route("get", "/v2", "server.metadata", "Server metadata", { tags: ["inference"], responses: json("Name, version and extensions.", serverMetadataSchema) }), (context) =>
+    context.json(serverMetadata("assay", options.version)),
+  );
+  app.openapi(route("get", "/v2/health/live", "server.live", "Whether the server runs", { tags: ["inference"], responses: json("It does.", serverLiveSchema) }), (context) => context.json({ live: true }));
+  app.openapi(route("get", "/v2/health/ready", "server.ready", "Whether the server takes work", { tags: ["inference"], responses: json("Ready or not.", serverReadySchema) }), (context) => {
+    const { ready } = modules.ready();
+    return context.json({ ready }, ready ? 200 : 503);
+  });
+  const metadata = async (context: Context): Promise<Response> => {
+    const version = context.req.param("version");
+    const name = context.req.param("model") ?? "";
+    const model = await visible(context, version === undefined ? name : `${name}@${version}`);
+    const { signature } = await models.facts(model);
+    const shaped = (items: readonly { name: string; datatype: string; shape: readonly number[] }[]) => items.map(({ name: of, datatype, shape }) => ({ name: of, datatype: datatype as Datatype, shape }));
+    return context.json(
+      modelMetadata(
+        model.name,
+        models.versions(model.name).map((one) => String(one.version)),
+        { inputs: shaped(signature.inputs), outputs: shaped(signature.outputs) },
+      ),
+    );
+  };
+  const ready = async (context: Context): Promise<Response> => {
+    const version = context.req.param("version");
+    const name = context.req.param("model") ?? "";
+    const model = await visible(context, version === undefined ? name : `${name}@${version}`);
+    return context.json(modelReady(model.name, true));
+  };
+  for (const [path, params] of [["", schema.modelParams], ["/versions/{version}", schema.versionParams]] as const) {
+    const suffix = path === "" ? "" : "Version";
+    app.openapi(route("get", `/v2/models/{model}${path}`, `models.metadata${suffix}`, "Inputs and outputs of a model", { tags: ["inference"], request: { params }, responses: json("Names, datatypes and shapes.", modelMetadataSchema) }), metadata as never);
+    app.openapi(route("get", `/v2/models/{model}${path}/ready`, `models.ready${suffix}`, "Whether a model takes work", { tags: ["inference"], request: { params }, responses: json("Ready or not.", modelReadySchema) }), ready as never);
+    // The infer route is answered before the framework; here it only enters the document.
+    app.openAPIRegistry.registerPath(
+      route("post", `/v2/models/{model}${path}/infer`, `models.infer${suffix}`, "Run a model once and get its receipt", {
+        tags: ["inference"],
+        request: { params, headers: schema.inferHeaders, body: { content: { "application/json": { schema: inferRequestSchema }, "application/octet-stream": { schema: schema.bytes } } } },
+        responses: { 200: { description: "Outputs; the receipt is named in the headers.", headers: schema.receiptHeaders, content: { "application/json": { schema: inferResponseSchema }, "application/octet-stream": { schema: schema.bytes } } }, default: schema.problem },
+      }),
+    );
+  }
+
+  // Receipts
+  app.openapi(route("get", "/v1/receipts", "receipts.list", "Receipts of the caller", { tags: ["receipts"], request: { query: schema.listQuery }, responses: json("Newest first.", schema.receiptList) }), async (context) => {
+    const caller = await owner(context);
+    const query = schema.listQuery.parse(context.req.query());
+    const limit = Math.min(query.limit ?? 50, MAX_PAGE);
+    const rows = await index.receipts({
+      limit,
+      ...(auth.isOperator(caller.owner) ? {} : { owner: caller.owner }),
+      ...(query.before === undefined ? {} : { before: query.before }),
+      ...(query.model === undefined ? {} : { model: query.model }),
+    });
+    return context.json({
+      receipts: rows.map((row) => ({
+        receiptId: row.receiptId,
+        executionDigest: row.executionDigest,
+        kind: row.kind,
+        model: row.model,
+        mode: row.mode,
+        issuedAt: new Date(row.issuedAtMs).toISOString(),
+        logIndex: row.logIndex,
+        owner: row.owner,
+        visibility: row.visibility,
+      })),
+      next: rows.length === limit ? (rows.at(-1)?.logIndex ?? null) : null,
+    });
+  });
+  app.openapi(route("get", "/v1/receipts/{id}", "receipts.show", "A receipt as JSON", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.waitQuery }, responses: json("The JSON view; the signed form is the bundle.", schema.anyJson) }), async (context) =>
+    context.json(modules.receiptView(await bundleFor(context, context.req.param("id") ?? "")) as never),
+  );
+  app.openapi(route("get", "/v1/receipts/{id}/bundle", "receipts.bundle", "A receipt as its bundle", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.waitQuery }, responses: { 200: { description: "Everything needed to verify.", content: { [BUNDLE_MEDIA_TYPE]: { schema: schema.bytes } } }, default: schema.problem } }), async (context) =>
+    bytesResponse(await bundleFor(context, context.req.param("id") ?? ""), BUNDLE_MEDIA_TYPE),
+  );
+  app.openapi(route("get", "/v1/receipts/{id}/proof", "receipts.proof", "That a receipt is in the log", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.proofQuery }, responses: { 200: { description: "C2SP .tlog-proof, or RFC 9942 COSE receipt.", content: { "text/plain": { schema: z.string() }, "application/cose": { schema: schema.bytes } } }, default: schema.problem } }), async (context) => {
+    const { logIndex } = await rowOf(context.req.param("id") ?? "");
+    if (context.req.query("format") === "cose") return bytesResponse(await exporter.coseReceipt(logIndex, waitOf(context)), "application/cose");
+    return bytesResponse(utf8ToBytes(await exporter.tlogProof(logIndex, waitOf(context))), "text/plain; charset=utf-8");
+  });
+  app.openapi(route("post", "/v1/receipts/{id}/air", "receipts.air", "A receipt as AIR v1", { tags: ["receipts"], request: { params: schema.receiptParams }, responses: { 200: { description: "COSE_Sign1 of the node.", content: { "application/cose": { schema: schema.bytes } } }, default: schema.problem } }), async (context) =>
+    bytesResponse(await modules.exportAir(await bundleFor(context, context.req.param("id") ?? "")), "application/cose"),
+  );
+  app.openapi(route("post", "/v1/receipts/{id}/erase-opening", "receipts.eraseOpening", "Erase what the server keeps of request and response", { tags: ["receipts"], request: { params: schema.receiptParams }, responses: { 204: { description: "Erased; the receipt stays valid." }, default: schema.problem } }), async (context) => {
+    await modules.log.eraseOpening(await readable(context, context.req.param("id") ?? ""));
+    return context.body(null, 204);
+  });
+  app.openapi(route("get", "/v1/trust", "trust.show", "A trust file for this gateway", { tags: ["receipts"], responses: json("Identities and log keys; believing them is the reader's decision.", schema.anyJson) }), (context) =>
+    context.json(trustView(modules.trust()) as never),
+  );
+
+  // Models
+  app.openapi(route("get", "/v1/models", "models.list", "Models", { tags: ["models"], request: { query: schema.prefixQuery }, responses: json("Current versions by name.", schema.modelList) }), async (context) => {
+    const caller = await callerOf(context);
+    const all = models.list(context.req.query("prefix") ?? "");
+    const mine = all.filter(({ visibility, owner: of }) => visibility === "public" || of === caller?.owner);
+    return context.json({ models: mine.map(listed) });
+  });
+  app.openapi(route("get", "/v1/models/{model}", "models.show", "One model", { tags: ["models"], request: { params: schema.modelParams }, responses: json("Version, history, manifest, signature, card.", schema.modelShown) }), async (context) => {
+    const model = await visible(context, context.req.param("model") ?? "");
+    const facts = await models.facts(model);
+    return context.json({
+      ...listed(model),
+      versions: models.versions(model.name).map(listed),
+      manifest: parseJson(facts.manifest.bytes) as never,
+      signature: facts.signature as never,
+      preprocessing: facts.preprocessing as never,
+      card: facts.card,
+    });
+  });
+  app.openapi(route("get", "/v1/models/{model}/files/{path}", "models.file", "One file of a model", { tags: ["models"], request: { params: schema.fileParams }, responses: { 200: { description: "The file.", content: { "application/octet-stream": { schema: schema.bytes } } }, default: schema.problem } }), async (context) => {
+    const model = await visible(context, context.req.param("model") ?? "");
+    const path = context.req.param("path") ?? "";
+    const { manifest } = (await models.facts(model)).manifest;
+    const file = manifest.files.find((one) => one.path === path);
+    if (!file) throw new AssayError("file_not_found", `The model ${model.name} has no file ${path}.`, { hints: [`It has: ${manifest.files.map((one) => one.path).join(", ")}.`] });
+    return streamResponse(modules.blobs.stream(file.sha256), file.sizeBytes, file.sha256);
+  });
+  app.openapi(route("post", "/v1/models/{model}/releases", "models.release", "Release a version", { tags: ["models"], request: { params: schema.modelParams, body: { content: { "application/json": { schema: schema.releaseBody } }, required: true } }, responses: json("The new version.", schema.modelListed) }), async (context) => {
+    const caller = await owner(context);
+    const name = context.req.param("model") ?? "";
+    assertNamespace(auth, caller, name);
+    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.releaseBody> }).valid("json");
+    return context.json(listed(await models.release({ name, manifest: utf8ToBytes(body.manifest), owner: caller.owner, visibility: body.visibility ?? "public" })));
+  });
+  for (const action of ["rollback", "deprecate"] as const) {
+    app.openapi(route("post", `/v1/models/{model}/${action}`, `models.${action}`, action === "rollback" ? "Make an older version current" : "Mark a version deprecated", { tags: ["models"], request: { params: schema.modelParams, body: { content: { "application/json": { schema: schema.versionBody } }, required: true } }, responses: json("The version.", schema.modelListed) }), async (context) => {
+      const caller = await owner(context);
+      const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.versionBody> }).valid("json");
+      return context.json(listed(await models.change(context.req.param("model") ?? "", body.version, action, caller.owner)));
+    });
+  }
+  app.openapi(route("post", "/v1/blobs", "blobs.put", "Store a file", { tags: ["models"], request: { body: { content: { "application/octet-stream": { schema: schema.bytes } } } }, responses: json("Its id.", schema.blobStored) }), async (context) => {
+    await owner(context);
+    const body = context.req.raw.body;
+    const stored = await modules.blobs.put(body ? (body as unknown as AsyncIterable<Uint8Array>) : new Uint8Array(), { maxBytes: options.maxBlobBytes });
+    return context.json(stored);
+  });
+
+  // Tokens
+  app.openapi(route("post", "/v1/auth/challenge", "auth.challenge", "A challenge to sign", { tags: ["tokens"], request: { body: { content: { "application/json": { schema: schema.challengeBody } }, required: true } }, responses: json("Sign it within two minutes.", schema.challengeGiven) }), (context) => {
+    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.challengeBody> }).valid("json");
+    return context.json(auth.challenge(body.publicKey));
+  });
+  app.openapi(route("post", "/v1/auth/token", "auth.token", "A token for a signed challenge", { tags: ["tokens"], request: { body: { content: { "application/json": { schema: schema.tokenBody } }, required: true } }, responses: json("Shown once.", schema.tokenGiven) }), async (context) => {
+    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.tokenBody> }).valid("json");
+    return context.json(await auth.token(body));
+  });
+
+  // Log (C2SP tlog-tiles)
+  app.get("/log/vkeys", (context) => context.text(`${modules.logKeys.join("\n")}\n`));
+  app.get("/log/*", async (context) => {
+    const path = context.req.path.slice("/log/".length);
+    const found = await modules.log.resource(path);
+    if (!found) throw new AssayError("file_not_found", `The log has no resource ${path}.`);
+    const immutable = path !== "checkpoint";
+    return new Response(Buffer.from(found), {
+      headers: {
+        "content-type": immutable ? "application/octet-stream" : "text/plain; charset=utf-8",
+        "cache-control": immutable ? "public, max-age=31536000, immutable" : "no-cache",
+      },
+    });
+  });
+
+  // Operations
+  app.get("/livez", (context) => context.text("ok\n"));
+  app.get("/readyz", (context) => {
+    const state = modules.ready();
+    return context.json(state, state.ready ? 200 : 503);
+  });
+  app.get("/metrics", async (context) => context.text(await modules.metrics.registry.metrics(), 200, { "content-type": modules.metrics.registry.contentType }));
+  app.get("/openapi.json", (context) => context.json(openApiDocument(app, options.version)));
+  return app;
+}
+
+/** The OpenAPI 3.1 document of the routes of `app`, keys sorted so that it can be compared. */
+export function openApiDocument(app: OpenAPIHono, version: string): JsonValue {
+  const document = app.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: {
+      title: "Assay",
+      version,
+      description: "Runs models and returns with every answer a receipt that anyone can check.",
+      license: { name: "Apache-2.0" },
+    },
+  });
+  return sorted(structuredClone(document) as unknown as JsonValue);
+}
+
+function sorted(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return (value as readonly JsonValue[]).map(sorted);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value as { readonly [key: string]: JsonValue })
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, item]) => [key, sorted(item)]),
+  );
+}
+
+function assertNamespace(auth: Auth, caller: Caller, name: string): void {
+  const namespace = name.slice(0, name.indexOf("/"));
+  const own = caller.owner.slice("ed25519:".length, "ed25519:".length + 16);
+  if (namespace === own || auth.isOperator(caller.owner)) return;
+  throw new AssayError("namespace_not_yours", `The namespace ${namespace} is not yours.`, { hints: [`Yours is ${own}.`] });
+}
+
+function bytesResponse(bytes: Uint8Array, type: string): Response {
+  return new Response(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), { headers: { "content-type": type } });
+}
+
+function streamResponse(source: AsyncIterable<Uint8Array>, size: number, sha256: string): Response {
+  return new Response(ReadableStream.from(source), {
+    headers: { "content-type": "application/octet-stream", "content-length": String(size), etag: `"${sha256}"` },
+  });
+}
+

@@ -1,0 +1,140 @@
+import { AssayError, bytesToHex, isAssayError } from "@assay/core";
+import type { CryptoSuite, Signer } from "@assay/core";
+import type { CheckpointNote, IndexStore, LogSink, StoredRecord } from "@assay/protocol";
+import { PROFILE, decodeEntry, encodeBundle, parseStatement } from "@assay/receipts";
+import type { Bundle, BundledProof, BundledStatement } from "@assay/receipts";
+import { encodeCoseReceipt, formatTlogProof } from "@assay/tlog";
+import type { LogState } from "./log-state.ts";
+import { decodeSidecar } from "./sidecar.ts";
+
+export type ExporterModules = {
+  readonly log: LogSink;
+  readonly index: IndexStore;
+  readonly state: LogState;
+  readonly suite: Pick<CryptoSuite, "sha256">;
+  /** Signs RFC 9942 receipts: the log's Ed25519 key. */
+  readonly logSigner: Signer;
+};
+
+/** Puts together, from log and index, what holders of receipts ask for. */
+export type Exporter = {
+  /** The bundle of the execution at `logIndex`, waiting up to `waitMs` for a checkpoint that covers it. */
+  readonly bundle: (logIndex: number, waitMs: number) => Promise<Bundle>;
+  readonly bundleBytes: (logIndex: number, waitMs: number) => Promise<Uint8Array>;
+  /** Inclusion as C2SP `.tlog-proof` text. Throws `not_logged_yet` before a checkpoint covers it. */
+  readonly tlogProof: (logIndex: number, waitMs: number) => Promise<string>;
+  /** Inclusion as an RFC 9942 COSE receipt. */
+  readonly coseReceipt: (logIndex: number, waitMs: number) => Promise<Uint8Array>;
+};
+
+const MAX_KEPT_KEYSETS = 256;
+/** Supplements a bundle takes along; the format allows 64 statements in all. */
+const MAX_SUPPLEMENTS = 60;
+
+/** Makes an exporter. */
+export function createExporter({ log, index, state, suite, logSigner }: ExporterModules): Exporter {
+  const keysets = new Map<string, { envelope: Uint8Array; document: Uint8Array }>();
+
+  const read = async (logIndex: number): Promise<StoredRecord> => {
+    const record = await log.read(logIndex);
+    if (!record) throw new AssayError("receipt_not_found", `The log has no entry ${logIndex}.`);
+    return record;
+  };
+
+  const keysetOf = async (digest: Uint8Array): Promise<{ envelope: Uint8Array; document: Uint8Array }> => {
+    const key = bytesToHex(digest);
+    const known = keysets.get(key);
+    if (known) return known;
+    const at = state.keysetIndex(key);
+    if (at === undefined) throw new AssayError("keyset_not_found", `The log has no keyset ${key}.`);
+    const record = await read(at);
+    const [envelope] = decodeEntry(record.entry);
+    const [document] = decodeSidecar(record.claims).claims;
+    if (!envelope || !document) throw new AssayError("record_invalid", `The keyset at log index ${at} cannot be read.`);
+    if (keysets.size >= MAX_KEPT_KEYSETS) keysets.clear();
+    const found = { envelope, document };
+    keysets.set(key, found);
+    return found;
+  };
+
+  const covering = async (logIndex: number, waitMs: number): Promise<CheckpointNote | undefined> => {
+    try {
+      const note = await log.checkpoint({ atLeast: logIndex + 1, timeoutMs: waitMs });
+      return note.size > logIndex ? note : undefined;
+    } catch (error) {
+      if (isAssayError(error) && error.code === "log_checkpoint_late") return undefined;
+      throw error;
+    }
+  };
+
+  const inclusion = async (
+    logIndex: number,
+    waitMs: number,
+  ): Promise<{ note: CheckpointNote; path: readonly Uint8Array[]; entry: Uint8Array }> => {
+    const note = await covering(logIndex, waitMs);
+    if (!note) {
+      throw new AssayError("not_logged_yet", `No checkpoint covers log index ${logIndex} yet.`, { hints: ["Ask again in a second."] });
+    }
+    const { entry } = await read(logIndex);
+    return { note, entry, path: await log.inclusionProof(logIndex, note.size) };
+  };
+
+  const supplementsOf = async (record: StoredRecord): Promise<readonly number[]> => {
+    const [envelope] = decodeEntry(record.entry);
+    if (!envelope) return [];
+    const { digest } = parseStatement(suite, envelope);
+    const rows = await index.supplements(bytesToHex(digest));
+    return rows.slice(0, MAX_SUPPLEMENTS).map(({ logIndex }) => logIndex);
+  };
+
+  const bundle = async (logIndex: number, waitMs: number): Promise<Bundle> => {
+    const main = await read(logIndex);
+    const records = [main];
+    for (const at of await supplementsOf(main)) records.push(await read(at));
+    const statements: BundledStatement[] = [];
+    const needed = new Map<string, Uint8Array>();
+    for (const record of records) {
+      const { claims } = decodeSidecar(record.claims);
+      for (const [i, envelope] of decodeEntry(record.entry).entries()) {
+        const { header } = parseStatement(suite, envelope);
+        if (header.kind === "keyset" || header.kind === "release") {
+          throw new AssayError("receipt_not_found", `Log index ${logIndex} holds no receipt.`);
+        }
+        needed.set(bytesToHex(header.keyset), header.keyset);
+        statements.push({ envelope, claims: claims[i] ?? new Uint8Array() });
+      }
+    }
+    const last = Math.max(...records.map((record) => record.index));
+    const note = await covering(last, waitMs);
+    const log_: BundledProof[] = [];
+    if (note) {
+      for (const record of records) {
+        log_.push({
+          entry: record.entry,
+          index: record.index,
+          path: await log.inclusionProof(record.index, note.size),
+          checkpoint: 0,
+        });
+      }
+    }
+    return {
+      profile: PROFILE.bundle,
+      statements,
+      keysets: await Promise.all([...needed.values()].map(keysetOf)),
+      ...(note ? { log: log_, checkpoints: [note.note] } : {}),
+    };
+  };
+
+  return {
+    bundle,
+    bundleBytes: async (logIndex, waitMs) => encodeBundle(await bundle(logIndex, waitMs)),
+    async tlogProof(logIndex, waitMs) {
+      const { note, path } = await inclusion(logIndex, waitMs);
+      return formatTlogProof({ index: logIndex, path, checkpoint: note.note });
+    },
+    async coseReceipt(logIndex, waitMs) {
+      const { note, path } = await inclusion(logIndex, waitMs);
+      return encodeCoseReceipt({ size: note.size, index: logIndex, path, root: note.root }, logSigner);
+    },
+  };
+}

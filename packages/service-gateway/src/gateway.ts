@@ -1,0 +1,189 @@
+import { randomUUID } from "node:crypto";
+import { createServer } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { getRequestListener } from "@hono/node-server";
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import { AssayError } from "@assay/core";
+import type { Logger } from "pino";
+import { problemOf, sendProblem } from "./http-errors.ts";
+import { handleInfer } from "./infer.ts";
+import type { InferModules } from "./infer.ts";
+
+export type GatewayOptions = {
+  readonly host: string;
+  readonly port: number;
+  /** Longest a request may take to arrive, milliseconds. */
+  readonly requestTimeoutMs?: number;
+  /** Requests in flight at most; beyond it callers get `gateway_overloaded`. */
+  readonly maxInFlight?: number;
+  /** How long `close` waits for answers under way, milliseconds. */
+  readonly drainMs?: number;
+};
+
+export type GatewayModules = {
+  readonly api: OpenAPIHono;
+  readonly infer: InferModules;
+  readonly logger: Logger;
+};
+
+export type Gateway = {
+  readonly server: Server;
+  readonly url: string;
+  readonly draining: () => boolean;
+  readonly inFlight: () => number;
+  /** Takes nothing new, finishes what is under way, closes. */
+  readonly close: () => Promise<void>;
+};
+
+const INFER = /^\/v2\/models\/([^/]+)(?:\/versions\/([1-9][0-9]{0,8}))?\/infer$/;
+const REQUEST_ID = /^[\w.:-]{1,128}$/;
+
+/** Listens. The infer route is answered on node:http directly, everything else by the framework, in one server. */
+export async function startGateway(options: GatewayOptions, { api, infer, logger }: GatewayModules): Promise<Gateway> {
+  const maxInFlight = options.maxInFlight ?? 4096;
+  const listener = getRequestListener((request) => api.fetch(request), { overrideGlobalObjects: false });
+  let inFlight = 0;
+  let draining = false;
+  let settled: (() => void) | undefined;
+
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const startedMs = performance.now();
+    const given = request.headers["x-request-id"];
+    const requestId = typeof given === "string" && REQUEST_ID.test(given) ? given : randomUUID();
+    const path = request.url?.split("?", 1)[0] ?? "/";
+    const target = request.method === "POST" ? inferTarget(path) : undefined;
+    if (!target) {
+      response.setHeader("x-request-id", requestId);
+      await listener(request, response);
+      infer.metrics.requests.inc({ route: "api", status: String(response.statusCode) });
+      logger.info({ requestId, method: request.method, path, status: response.statusCode, latencyMs: round(performance.now() - startedMs) }, "request");
+      return;
+    }
+    try {
+      const outcome = await handleInfer(infer, request, response, target, requestId);
+      infer.metrics.requests.inc({ route: "infer", status: "200" });
+      logger.info(
+        {
+          requestId,
+          receiptId: outcome.receiptId,
+          model: outcome.model,
+          status: 200,
+          engineMs: round(outcome.engineMs),
+          receiptMs: round(outcome.receiptMs),
+          latencyMs: round(performance.now() - startedMs),
+        },
+        "inference",
+      );
+    } catch (error) {
+      const problem = sendProblem(response, error, requestId);
+      // What was not read of a refused body must not be taken for the next request.
+      if (!request.complete) request.destroy();
+      infer.metrics.requests.inc({ route: "infer", status: String(problem.status) });
+      infer.metrics.refusals.inc({ code: problem.body.code });
+      const fields = { requestId, code: problem.body.code, status: problem.status, latencyMs: round(performance.now() - startedMs) };
+      if (problem.status >= 500) logger.error({ ...fields, err: describe(error) }, "inference failed");
+      else logger.info(fields, "inference refused");
+    }
+  };
+
+  const server = createServer({ requestTimeout: options.requestTimeoutMs ?? 120_000, headersTimeout: 20_000, keepAliveTimeout: 30_000, maxHeaderSize: 32 * 1024 }, (request, response) => {
+    if (draining || inFlight >= maxInFlight) {
+      response.setHeader("connection", "close");
+      sendProblem(
+        response,
+        draining
+          ? new AssayError("gateway_draining", "The gateway is shutting down and takes no more work.")
+          : new AssayError("gateway_overloaded", `${inFlight} requests are in flight already.`, { hints: ["Send the request again after a moment."] }),
+        randomUUID(),
+      );
+      return;
+    }
+    inFlight++;
+    serve(request, response)
+      .catch((error: unknown) => {
+        logger.error({ err: describe(error) }, "request handler failed");
+        sendProblem(response, error, "unknown");
+      })
+      .finally(() => {
+        inFlight--;
+        if (inFlight === 0) settled?.();
+      });
+  });
+  server.on("clientError", (_error, socket) => {
+    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    else socket.destroy();
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const busy = cause.code === "EADDRINUSE";
+      reject(
+        new AssayError("listen_failed", busy ? `Port ${options.port} on ${options.host} is in use.` : `The gateway cannot listen on ${options.host}:${options.port}.`, {
+          hints: busy ? ["Another gateway may be running; choose another port with --port."] : [],
+          cause,
+        }),
+      );
+    });
+    server.listen(options.port, options.host, resolve);
+  });
+  const address = server.address();
+  const port = typeof address === "object" && address ? address.port : options.port;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
+  return {
+    server,
+    url: `http://${host}:${port}`,
+    draining: () => draining,
+    inFlight: () => inFlight,
+    async close() {
+      draining = true;
+      const closed = new Promise<void>((resolve) => {
+        server.close(() => resolve());
+      });
+      server.closeIdleConnections();
+      if (inFlight > 0) {
+        let timer: NodeJS.Timeout | undefined;
+        await Promise.race([
+          new Promise<void>((resolve) => {
+            settled = resolve;
+          }),
+          new Promise<void>((resolve) => {
+            timer = setTimeout(resolve, options.drainMs ?? 10_000);
+          }),
+        ]);
+        clearTimeout(timer);
+      }
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function inferTarget(path: string): { readonly name: string; readonly version: number | undefined } | undefined {
+  const match = INFER.exec(path);
+  if (!match) return undefined;
+  let name: string;
+  try {
+    name = decodeURIComponent(match[1] ?? "");
+  } catch {
+    return undefined;
+  }
+  const [bare, inName] = name.split("@", 2);
+  const version = match[2] ?? inName;
+  return { name: bare ?? "", version: version === undefined ? undefined : Number(version) };
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+/** What a log line says of an error: its chain of messages and codes, never a body or a key. */
+export function describe(error: unknown): { readonly message: string; readonly code?: string; readonly cause?: unknown; readonly stack?: string } {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
+  const ours = problemOf(error).body.code !== "internal_error";
+  return {
+    message: error.message,
+    ...(code === undefined ? {} : { code }),
+    ...(error.cause === undefined ? {} : { cause: describe(error.cause) }),
+    ...(ours || error.stack === undefined ? {} : { stack: error.stack }),
+  };
+}

@@ -1,0 +1,88 @@
+import type { ServerResponse } from "node:http";
+import { isAssayError } from "@assay/core";
+
+/** Status by code; a code that is not listed is the caller's fault (400) if it names their input, else 500. */
+const STATUS: Readonly<Record<string, number>> = {
+  model_not_found: 404,
+  version_not_found: 404,
+  receipt_not_found: 404,
+  keyset_not_found: 404,
+  blob_missing: 404,
+  file_not_found: 404,
+  route_not_found: 404,
+  not_logged_yet: 409,
+  air_requires_tee: 409,
+  model_deprecated: 409,
+  method_not_allowed: 405,
+  token_invalid: 401,
+  token_required: 401,
+  receipt_not_yours: 403,
+  model_not_owned: 403,
+  namespace_not_yours: 403,
+  challenge_invalid: 401,
+  request_too_large: 413,
+  blob_too_large: 413,
+  model_too_large: 413,
+  tensor_too_large: 413,
+  request_aborted: 499,
+  receipts_overloaded: 503,
+  runtime_overloaded: 503,
+  gateway_draining: 503,
+  runtime_closed: 503,
+  database_unavailable: 503,
+  log_full: 507,
+  storage_full: 507,
+  log_read_only: 503,
+  storage_read_only: 503,
+  log_fenced: 503,
+  log_failed: 503,
+  log_overloaded: 503,
+  log_closed: 503,
+  model_timeout: 504,
+  model_aborted: 502,
+  model_out_of_memory: 502,
+  model_failed: 502,
+  model_quarantined: 503,
+  record_invalid: 500,
+  log_corrupt: 500,
+  blob_corrupt: 500,
+  issuer_key_missing: 500,
+  keyset_expired: 500,
+  opening_unreadable: 500,
+};
+/** Seconds after which a refused caller may try again. */
+const RETRY_AFTER: Readonly<Record<number, string>> = { 503: "1", 507: "30" };
+
+export type HttpProblem = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: { readonly error: string; readonly code: string; readonly hints: readonly string[]; readonly docs: string };
+};
+
+/** The answer to an error. A cause never leaves the process; what is not ours becomes `internal_error`. */
+export function problemOf(error: unknown): HttpProblem {
+  if (!isAssayError(error)) {
+    return {
+      status: 500,
+      headers: {},
+      body: { error: "Something unexpected went wrong here.", code: "internal_error", hints: ["The gateway's log has the details under this request's id."], docs: "/errors/internal_error.md" },
+    };
+  }
+  const status = STATUS[error.code] ?? 400;
+  const retry = RETRY_AFTER[status];
+  return {
+    status,
+    headers: retry === undefined ? {} : { "retry-after": retry },
+    body: { error: error.message, code: error.code, hints: error.hints, docs: error.docsPath },
+  };
+}
+
+/** Writes a problem on a raw response that has not begun. */
+export function sendProblem(response: ServerResponse, error: unknown, requestId: string): HttpProblem {
+  const problem = problemOf(error);
+  if (!response.headersSent) {
+    response.writeHead(problem.status, { ...problem.headers, "content-type": "application/json", "x-request-id": requestId });
+    response.end(JSON.stringify(problem.body));
+  } else response.destroy();
+  return problem;
+}

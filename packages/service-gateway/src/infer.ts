@@ -1,0 +1,239 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { AssayError, bytesToBase64Url, bytesToHex, hexToBytes } from "@assay/core";
+import type { CryptoSuite } from "@assay/core";
+import { encodeInferResponse, parseHeaderLength, parseInferRequest } from "@assay/protocol";
+import type { RuntimeProfile } from "@assay/protocol";
+import { PROFILE } from "@assay/receipts";
+import type { RetentionClass } from "@assay/receipts";
+import type { Auth, Caller } from "./auth.ts";
+import type { Metrics } from "./metrics.ts";
+import type { OpeningVault } from "./openings.ts";
+import { grantOf } from "./recorder.ts";
+import type { Recorder } from "./recorder.ts";
+
+/** A model as the gateway runs it; the hub's version on disk. */
+export type ServableModel = {
+  readonly name: string;
+  readonly version: number;
+  readonly manifestDigest: string;
+  readonly visibility: "public" | "private";
+  readonly owner: string;
+  readonly path: string;
+  readonly sha256: string;
+};
+
+/** One execution as the node drafts it. */
+export type ExecuteModel = (request: {
+  readonly requestedName: string;
+  readonly model: ServableModel;
+  readonly profile: RuntimeProfile;
+  readonly inputs: ReturnType<typeof parseInferRequest>["inputs"];
+  readonly outputs?: readonly string[];
+  readonly signal: AbortSignal;
+  readonly clientNonce?: Uint8Array;
+  readonly preprocessingDigest?: Uint8Array;
+  readonly principal?: { readonly caller: string; readonly authentication: "token" };
+}) => Promise<{
+  readonly receiptId: Uint8Array;
+  readonly subject: string;
+  readonly issuedAtMs: number;
+  readonly masterSalt: Uint8Array;
+  readonly claims: Uint8Array;
+  readonly outputs: ReturnType<typeof parseInferRequest>["inputs"];
+  readonly requestFields: readonly { readonly name: string; readonly value: Uint8Array }[];
+  readonly responseFields: readonly { readonly name: string; readonly value: Uint8Array }[];
+  readonly engineMs: number;
+}>;
+
+export type InferModules = {
+  readonly execute: ExecuteModel;
+  readonly model: (name: string, version: number | undefined) => Promise<ServableModel>;
+  /** The only input of a model that has one, for raw requests. */
+  readonly rawInput: (model: ServableModel) => Promise<Parameters<typeof parseInferRequest>[2]>;
+  readonly recorder: Recorder;
+  readonly vault: OpeningVault;
+  readonly auth: Auth;
+  readonly suite: Pick<CryptoSuite, "sha256">;
+  readonly metrics: Metrics;
+  readonly nodeSubject: string;
+  readonly now: () => number;
+  readonly maxBodyBytes: number;
+  /** Told of each receipt, so that it can be found before the index has it. */
+  readonly onReceipt: (receiptId: string, logIndex: number) => void;
+};
+
+/** Facts of one answered inference, for the request's log line. */
+export type InferOutcome = {
+  readonly status: number;
+  readonly receiptId: string;
+  readonly model: string;
+  readonly engineMs: number;
+  readonly receiptMs: number;
+};
+
+/**
+ * Answers `POST /v2/models/{model}/infer`: parse, run, sign, make durable, answer. Stands directly on node:http
+ * because it is the hot path; every other route goes through the framework.
+ */
+export async function handleInfer(
+  modules: InferModules,
+  request: IncomingMessage,
+  response: ServerResponse,
+  target: { readonly name: string; readonly version: number | undefined },
+  requestId: string,
+): Promise<InferOutcome> {
+  const { recorder, suite, metrics } = modules;
+  const { headers } = request;
+  const cancelled = new AbortController();
+  const onClose = (): void => {
+    if (!response.writableEnded) cancelled.abort();
+  };
+  response.once("close", onClose);
+  const body = await readBody(request, modules.maxBodyBytes);
+  const startedMs = performance.now();
+  const caller = await modules.auth.caller(headers.authorization);
+  const model = await modules.model(target.name, target.version);
+  assertReadable(model, caller);
+  const headerLength = parseHeaderLength(single(headers["inference-header-content-length"]));
+  const infer = parseInferRequest(body, headerLength, headerLength === 0 ? await modules.rawInput(model) : undefined);
+  const retention = retentionOf(single(headers["assay-retention"]));
+  const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
+  const preprocessing = hexHeader(headers, "assay-preprocessing-digest", 32, 32);
+  const execution = await modules.execute({
+    requestedName: target.version === undefined ? target.name : `${target.name}@${target.version}`,
+    model,
+    profile: profileOf(single(headers["assay-profile"])),
+    inputs: infer.inputs,
+    ...(infer.outputs ? { outputs: infer.outputs.map(({ name }) => name) } : {}),
+    signal: cancelled.signal,
+    ...(nonce ? { clientNonce: nonce } : {}),
+    ...(preprocessing ? { preprocessingDigest: preprocessing } : {}),
+    ...(caller ? { principal: { caller: caller.owner, authentication: "token" as const } } : {}),
+  });
+  const ranMs = performance.now();
+  // The answer is encoded before anything is signed: an output that cannot be sent must not leave a receipt.
+  const wanted = infer.outputs;
+  const encoded = encodeInferResponse({
+    modelName: model.name,
+    modelVersion: String(model.version),
+    ...(infer.id === undefined ? {} : { id: infer.id }),
+    outputs: execution.outputs.map((tensor, i) => ({ tensor, binary: wanted?.[i]?.binary ?? infer.binaryOutput })),
+  });
+  const grant = grantOf(suite, execution.masterSalt);
+  const recorded = await recorder.record({
+    receiptId: execution.receiptId,
+    subject: execution.subject,
+    issuedAtMs: execution.issuedAtMs,
+    claims: execution.claims,
+    service: (executionDigest) => ({
+      profile: PROFILE.service,
+      receiptId: execution.receiptId,
+      executionDigest,
+      issuedAtMs: modules.now(),
+      route: { chosen: modules.nodeSubject },
+      assurance: { asked: "vanilla", given: "vanilla" },
+      retention,
+    }),
+    model: model.name,
+    manifestDigest: model.manifestDigest,
+    mode: "vanilla",
+    ...(caller ? { owner: caller.owner } : {}),
+    grantSha256: suite.sha256(grant),
+    opening:
+      retention === "server-encrypted"
+        ? modules.vault.seal(execution.receiptId, execution.masterSalt, execution.requestFields, execution.responseFields)
+        : NOTHING,
+  });
+  const durableMs = performance.now();
+  const receiptId = bytesToHex(execution.receiptId);
+  modules.onReceipt(receiptId, recorded.logIndex);
+  response.off("close", onClose);
+  response.writeHead(200, {
+    "content-type": encoded.contentType,
+    "content-length": encoded.byteLength,
+    ...(encoded.headerLength === undefined ? {} : { "inference-header-content-length": encoded.headerLength }),
+    "x-request-id": requestId,
+    "assay-receipt-id": receiptId,
+    "assay-execution-digest": bytesToHex(recorded.execution.digest),
+    "assay-opening": bytesToBase64Url(execution.masterSalt),
+    "assay-grant": bytesToHex(grant),
+    "assay-log-index": recorded.logIndex,
+  });
+  for (const chunk of encoded.chunks) response.write(chunk);
+  response.end();
+  metrics.inferSeconds.observe((durableMs - startedMs) / 1000);
+  metrics.engineSeconds.observe(execution.engineMs / 1000);
+  metrics.receiptSeconds.observe((durableMs - ranMs) / 1000);
+  metrics.receipts.inc();
+  return { status: 200, receiptId, model: model.name, engineMs: execution.engineMs, receiptMs: durableMs - ranMs };
+}
+
+const NOTHING = new Uint8Array();
+
+/** Private models are there for their owner only; to others they do not exist. */
+export function assertReadable(
+  model: Pick<ServableModel, "name" | "visibility" | "owner">,
+  caller: Caller | undefined,
+): void {
+  if (model.visibility === "private" && caller?.owner !== model.owner) {
+    throw new AssayError("model_not_found", `There is no model named ${model.name}.`);
+  }
+}
+
+/** Reads a body within its limit. Throws `request_too_large`, without reading on, or `request_aborted`. */
+export function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
+  const declared = Number(request.headers["content-length"] ?? 0);
+  const tooLarge = (): AssayError =>
+    new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`, {
+      hints: ["Send tensors in binary form, or fewer rows at a time."],
+    });
+  if (declared > maxBytes) return Promise.reject(tooLarge());
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > maxBytes) {
+        request.pause();
+        reject(tooLarge());
+        return;
+      }
+      chunks.push(chunk);
+    });
+    request.on("end", () => {
+      const [only] = chunks;
+      resolve(chunks.length === 1 && only ? only : Buffer.concat(chunks, size));
+    });
+    request.on("aborted", () => reject(new AssayError("request_aborted", "The client went away before its request had arrived.")));
+    request.on("error", (cause) => reject(new AssayError("request_aborted", "The request could not be read to its end.", { cause })));
+  });
+}
+
+function single(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function hexHeader(headers: IncomingMessage["headers"], name: string, min: number, max: number): Uint8Array | undefined {
+  const text = single(headers[name]);
+  if (text === undefined) return undefined;
+  try {
+    const bytes = hexToBytes(text);
+    if (bytes.length >= min && bytes.length <= max) return bytes;
+  } catch {
+    // Falls through to the one sentence that says what would be right.
+  }
+  const size = min === max ? `${min}` : `${min} to ${max}`;
+  throw new AssayError("header_invalid", `The header ${name} is not ${size} bytes in lower-case hexadecimal.`);
+}
+
+function retentionOf(text: string | undefined): RetentionClass {
+  if (text === undefined || text === "none") return "none";
+  if (text === "server-encrypted" || text === "client-encrypted") return text;
+  throw new AssayError("header_invalid", "The header assay-retention is none, client-encrypted or server-encrypted.");
+}
+
+function profileOf(text: string | undefined): RuntimeProfile {
+  if (text === undefined || text === "portable") return "portable";
+  if (text === "native") return "native";
+  throw new AssayError("header_invalid", "The header assay-profile is portable or native.");
+}

@@ -1,0 +1,274 @@
+import { AssayError, concatBytes, utf8ToBytes } from "@assay/core";
+import type { CryptoSuite } from "@assay/core";
+import type { LogRecord, LogSink, ReceiptRow } from "@assay/protocol";
+import { encodeClaims, encodeEntry } from "@assay/receipts";
+import type { ChainHead, Issuer, ReleaseClaims, ServiceClaims, Statement, SupplementClaims } from "@assay/receipts";
+import { decodeRecord } from "./decode-record.ts";
+import type { DecodedRecord } from "./decode-record.ts";
+import { encodeSidecar } from "./sidecar.ts";
+
+/** An execution that waits for its signatures and its place in the log. */
+export type ExecutionDraft = {
+  readonly receiptId: Uint8Array;
+  readonly subject: string;
+  readonly issuedAtMs: number;
+  /** Deterministic CBOR of the execution claims. */
+  readonly claims: Uint8Array;
+  /** The service claims, once the execution's digest is known. */
+  readonly service: (executionDigest: Uint8Array) => ServiceClaims;
+  /** What the index shall know without decoding again. */
+  readonly model: string | null;
+  readonly manifestDigest: string | null;
+  readonly mode: string | null;
+  readonly owner?: string;
+  readonly grantSha256: Uint8Array;
+  /** Encrypted opening, empty when nothing is kept. */
+  readonly opening: Uint8Array;
+};
+
+export type Recorded = {
+  readonly logIndex: number;
+  readonly execution: Statement;
+  readonly service: Statement;
+};
+
+/** A gateway statement of its own: a release or a supplement. */
+export type GatewayDraft = {
+  readonly subject: string;
+  readonly issuedAtMs: number;
+  readonly owner?: string;
+  readonly visibility: "public" | "private";
+} & (
+  | { readonly kind: "release"; readonly claims: ReleaseClaims }
+  | { readonly kind: "supplement"; readonly claims: SupplementClaims }
+);
+
+/** The two parties' issuers of this moment; replaced before their keysets end. */
+export type Issuers = { readonly node: Issuer; readonly gateway: Issuer };
+
+export type RecorderModules = {
+  readonly log: LogSink;
+  readonly suite: Pick<CryptoSuite, "sha256">;
+  readonly issuers: Issuers;
+  /** Makes the next pair when {@link RecorderOptions.rotateAtMs} is reached; chains go on where they are. */
+  readonly rotate: (heads: { readonly node: ChainHead; readonly gateway: ChainHead }) => Promise<Issuers>;
+  readonly now: () => number;
+  /** Told of every durable record, in log order. */
+  readonly onRecorded: (decoded: readonly DecodedRecord[], next: number) => void;
+};
+
+export type RecorderOptions = {
+  /** Statements signed and flushed together at most. A Merkle path of 256 leaves is 8 hashes. */
+  readonly maxBatch?: number;
+  /** Drafts that may wait; beyond it callers get `receipts_overloaded`. */
+  readonly maxPending?: number;
+  /** How long before its end a keyset is replaced, milliseconds. */
+  readonly rotateBeforeMs?: number;
+};
+
+/**
+ * Signs what happened and puts it into the log, in batches: while one batch is being flushed the next gathers, so
+ * a lone receipt costs two signatures and one flush, and a thousand cost hardly more. A caller is answered
+ * only when its record is on stable storage. When an append fails, both chains go back to the last durable
+ * statement: what was signed never left the process, so no number is lost or used twice.
+ */
+export type Recorder = {
+  readonly record: (draft: ExecutionDraft) => Promise<Recorded>;
+  readonly state: (draft: GatewayDraft) => Promise<{ readonly logIndex: number; readonly statement: Statement }>;
+  /** Logs the keysets of the current issuers; to be awaited before the first draft. */
+  readonly begin: () => Promise<void>;
+  readonly pending: () => number;
+  /** Waits until every accepted draft is durable, then refuses new ones. */
+  readonly drain: () => Promise<void>;
+};
+
+type Job =
+  | { readonly kind: "execution"; readonly draft: ExecutionDraft; readonly done: (result: Recorded) => void; readonly failed: (error: unknown) => void }
+  | {
+      readonly kind: "gateway";
+      readonly draft: GatewayDraft;
+      readonly done: (result: { logIndex: number; statement: Statement }) => void;
+      readonly failed: (error: unknown) => void;
+    };
+
+const GRANT_TAG = utf8ToBytes("assay/grant/1\0");
+
+/** The secret that lets whoever got the answer read its receipt later: SHA-256("assay/grant/1" NUL || master salt). */
+export function grantOf(suite: Pick<CryptoSuite, "sha256">, masterSalt: Uint8Array): Uint8Array {
+  return suite.sha256(concatBytes(GRANT_TAG, masterSalt));
+}
+
+/** Makes a recorder over a log. */
+export function createRecorder(modules: RecorderModules, options: RecorderOptions = {}): Recorder {
+  const { log, suite, now, onRecorded } = modules;
+  const maxBatch = options.maxBatch ?? 256;
+  const maxPending = options.maxPending ?? 10_000;
+  const rotateBeforeMs = options.rotateBeforeMs ?? 60 * 60 * 1000;
+  let issuers = modules.issuers;
+  let queue: Job[] = [];
+  let running = false;
+  let closed = false;
+  let idle: (() => void)[] = [];
+
+  const enqueue = (job: Job): void => {
+    if (closed) {
+      job.failed(new AssayError("gateway_draining", "The gateway is shutting down and takes no more work."));
+      return;
+    }
+    if (queue.length >= maxPending) {
+      job.failed(
+        new AssayError("receipts_overloaded", `${queue.length} receipts wait to be written.`, {
+          hints: ["Send the request again after a moment."],
+        }),
+      );
+      return;
+    }
+    queue.push(job);
+    if (running) return;
+    running = true;
+    // Everything that finishes in this turn of the event loop shares the flush.
+    setImmediate(() => void run());
+  };
+
+  const run = async (): Promise<void> => {
+    while (queue.length > 0) {
+      const jobs = queue.length <= maxBatch ? queue : queue.slice(0, maxBatch);
+      queue = queue.length <= maxBatch ? [] : queue.slice(maxBatch);
+      const heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+      try {
+        if (now() > issuers.node.document.notAfterMs - rotateBeforeMs) {
+          issuers = await modules.rotate(heads);
+          await logKeysets();
+        }
+        await write(jobs);
+      } catch (error) {
+        issuers.node.rewind(heads.node);
+        issuers.gateway.rewind(heads.gateway);
+        for (const job of jobs) job.failed(error);
+      }
+    }
+    running = false;
+    for (const resolve of idle.splice(0)) resolve();
+  };
+
+  const logKeysets = async (): Promise<void> => {
+    const records = [issuers.node, issuers.gateway].map(
+      ({ keysetStatement, keysetBytes }): LogRecord => ({
+        entry: encodeEntry([keysetStatement.envelope]),
+        claims: encodeSidecar({ claims: [keysetBytes], visibility: "public" }),
+        opening: new Uint8Array(),
+      }),
+    );
+    const indexes = await log.append(records);
+    onRecorded(
+      records.map((record, i) => decodeRecord(suite, { ...record, index: indexes[i] ?? 0, erased: false })),
+      (indexes.at(-1) ?? -1) + 1,
+    );
+  };
+
+  const write = async (jobs: readonly Job[]): Promise<void> => {
+    const executions = jobs.filter((job) => job.kind === "execution");
+    const others = jobs.filter((job) => job.kind === "gateway");
+    const signed = executions.length === 0 ? [] : issuers.node.issue("execution", executions.map(({ draft }) => draft));
+    const serviceClaims = executions.map(({ draft }, i) => {
+      const statement = signed[i];
+      if (!statement) throw new TypeError("A statement was not signed.");
+      const claims = draft.service(statement.digest);
+      return { claims: encodeClaims("service", claims), subject: draft.subject, issuedAtMs: claims.issuedAtMs };
+    });
+    const services = serviceClaims.length === 0 ? [] : issuers.gateway.issue("service", serviceClaims);
+    const records: LogRecord[] = executions.map(({ draft }, i) => ({
+      entry: encodeEntry([signed[i]?.envelope ?? EMPTY, services[i]?.envelope ?? EMPTY]),
+      claims: encodeSidecar({
+        claims: [draft.claims, serviceClaims[i]?.claims ?? EMPTY],
+        visibility: "private",
+        grantSha256: draft.grantSha256,
+        ...(draft.owner === undefined ? {} : { owner: draft.owner }),
+      }),
+      opening: draft.opening,
+    }));
+    const statements = others.map(({ draft }) => {
+      const claims = draft.kind === "release" ? encodeClaims("release", draft.claims) : encodeClaims("supplement", draft.claims);
+      const [statement] = issuers.gateway.issue(draft.kind, [{ claims, subject: draft.subject, issuedAtMs: draft.issuedAtMs }]);
+      if (!statement) throw new TypeError("A statement was not signed.");
+      records.push({
+        entry: encodeEntry([statement.envelope]),
+        claims: encodeSidecar({
+          claims: [claims],
+          visibility: draft.visibility,
+          ...(draft.owner === undefined ? {} : { owner: draft.owner }),
+        }),
+        opening: EMPTY,
+      });
+      return statement;
+    });
+    const indexes = await log.append(records);
+    const decoded: DecodedRecord[] = [];
+    for (const [i, { draft }] of executions.entries()) {
+      const [execution, service, logIndex] = [signed[i], services[i], indexes[i]];
+      if (!execution || !service || logIndex === undefined) throw new TypeError("The log answered with too few indexes.");
+      decoded.push({ logIndex, row: executionRow(draft, execution, service, logIndex), heads: headsOf(execution, service) });
+    }
+    for (let i = executions.length; i < records.length; i++) {
+      const record = records[i];
+      if (record) decoded.push(decodeRecord(suite, { ...record, index: indexes[i] ?? 0, erased: false }));
+    }
+    onRecorded(decoded, (indexes.at(-1) ?? -1) + 1);
+    for (const [i, { done }] of executions.entries()) {
+      const [execution, service] = [signed[i], services[i]];
+      if (execution && service) done({ logIndex: indexes[i] ?? 0, execution, service });
+    }
+    for (const [i, { done }] of others.entries()) {
+      const statement = statements[i];
+      if (statement) done({ logIndex: indexes[executions.length + i] ?? 0, statement });
+    }
+  };
+
+  return {
+    record: (draft) =>
+      new Promise((resolve, reject) => {
+        enqueue({ kind: "execution", draft, done: resolve, failed: reject });
+      }),
+    state: (draft) =>
+      new Promise((resolve, reject) => {
+        enqueue({ kind: "gateway", draft, done: resolve, failed: reject });
+      }),
+    begin: logKeysets,
+    pending: () => queue.length,
+    drain() {
+      closed = true;
+      return running ? new Promise((resolve) => idle.push(resolve)) : Promise.resolve();
+    },
+  };
+}
+
+const EMPTY = new Uint8Array();
+
+function headsOf(execution: Statement, service: Statement): DecodedRecord["heads"] {
+  return [execution, service].map(({ header, digest }) => ({
+    issuer: header.issuer,
+    head: { seq: header.seq + 1, prev: digest },
+  }));
+}
+
+function executionRow(draft: ExecutionDraft, execution: Statement, service: Statement, logIndex: number): ReceiptRow {
+  return {
+    logIndex,
+    receiptId: hex(draft.receiptId),
+    executionDigest: hex(execution.digest),
+    serviceDigest: hex(service.digest),
+    kind: "execution",
+    owner: draft.owner ?? null,
+    visibility: "private",
+    grantSha256: hex(draft.grantSha256),
+    model: draft.model,
+    manifestDigest: draft.manifestDigest,
+    mode: draft.mode,
+    issuedAtMs: draft.issuedAtMs,
+    refersTo: null,
+  };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
