@@ -19,7 +19,7 @@ import {
 } from "@assay/tlog";
 import type { HashReader, NoteKey, VerifiedSignature } from "@assay/tlog";
 import { corrupt, fileError } from "./errors.ts";
-import { nodeFileOps, replaceDurable } from "./file-ops.ts";
+import { nodeFileOps, replaceDurable, withFinalSyncs } from "./file-ops.ts";
 import type { FileOps } from "./file-ops.ts";
 import { createGroupCommit } from "./group-commit.ts";
 import { openJournal, recordOffsets } from "./journal.ts";
@@ -92,11 +92,15 @@ type Waiter = {
  * Throws `log_locked` (another process has it), `log_corrupt` (what is on disk contradicts what was acknowledged or
  * signed), `log_format_unknown`, `log_origin_invalid`, `log_origin_mismatch`, `log_full`, `log_read_only`.
  *
+ * A full disk or lost rights refuse appends and delay checkpoints until they are over. A failed sync ends this opening
+ * for good (`log_failed`), because nothing could be acknowledged truthfully after it.
+ *
  * Appends are acknowledged by the journal alone; tiles and checkpoints follow in the background, so a crash between
  * them costs nothing but the integration that is then done again.
  */
 export async function openLog(options: FileLogOptions): Promise<FileLog> {
-  const { directory, origin, suite, files = nodeFileOps, now = Date.now } = options;
+  const { directory, origin, suite, now = Date.now } = options;
+  const files = withFinalSyncs(options.files ?? nodeFileOps);
   if (!isOrigin(origin)) throw new AssayError("log_origin_invalid", "A log's origin is one line of 1 to 255 bytes.");
   const fence = await acquireFence(directory, files);
   try {
@@ -336,6 +340,22 @@ export async function openLog(options: FileLogOptions): Promise<FileLog> {
       throw error;
     }
 
+    let closing: Promise<void> | undefined;
+    async function close(): Promise<void> {
+      const closed = new AssayError("log_closed", "The log is closed.");
+      await commits.stop(fatal ?? closed);
+      clearTimeout(timer);
+      again = false;
+      await integrating;
+      // What was acknowledged is in the journal; a checkpoint over it is a courtesy that may fail.
+      if (!fatal) while (state.size() < journal.size() && !trouble) await integrateAll();
+      fatal ??= closed;
+      for (const waiter of waiters.splice(0)) waiter.reject(closed);
+      await turn;
+      await journal.close();
+      await fence.release();
+    }
+
     return {
       origin,
       keys,
@@ -383,20 +403,7 @@ export async function openLog(options: FileLogOptions): Promise<FileLog> {
           ...(error ? { error } : {}),
         };
       },
-      async close() {
-        const closed = new AssayError("log_closed", "The log is closed.");
-        await commits.stop(fatal ?? closed);
-        clearTimeout(timer);
-        again = false;
-        await integrating;
-        // What was acknowledged is in the journal; a checkpoint over it is a courtesy that may fail.
-        if (!fatal) while (state.size() < journal.size() && !trouble) await integrateAll();
-        fatal ??= closed;
-        for (const waiter of waiters.splice(0)) waiter.reject(closed);
-        await turn;
-        await journal.close();
-        await fence.release();
-      },
+      close: () => (closing ??= close()),
     };
   }
 }

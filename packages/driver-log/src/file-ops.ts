@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { fstat, rmdir } from "node:fs";
 import { promisify } from "node:util";
+import { AssayError } from "@assay/core";
 import { systemCode } from "./errors.ts";
 
 /**
@@ -117,6 +118,25 @@ export const nodeFileOps: FileOps = {
   },
   unlinked: (file) => fstatSync(file).nlink === 0,
 };
+
+/**
+ * The same operations, with every failed sync made final. After a failed fsync the kernel may have dropped the pages
+ * and report success the next time, so whoever asked must stop and start again from what can be read: even when the
+ * reason was a full disk.
+ */
+export function withFinalSyncs(files: FileOps): FileOps {
+  const final = (cause: unknown): never => {
+    throw new AssayError("log_failed", "The operating system could not put the log on stable storage.", {
+      cause,
+      hints: ["Open the log again: recovery keeps every acknowledged record."],
+    });
+  };
+  return {
+    ...files,
+    fdatasync: (file) => files.fdatasync(file).catch(final),
+    syncDirectory: (path) => files.syncDirectory(path).catch(final),
+  };
+}
 
 /** Writes all of `bytes` at `position`; a short write is continued, so that the error of a full disk comes out. */
 export async function writeAll(files: FileOps, file: number, bytes: Uint8Array, position: number): Promise<void> {

@@ -337,17 +337,7 @@ export async function openJournal(options: {
           );
           throw error;
         }
-        try {
-          await files.fdatasync(to.file);
-        } catch (cause) {
-          // After a failed fdatasync the kernel may have dropped the pages and call the next one a success, so
-          // nothing more can be acknowledged through this file.
-          failure = new AssayError("log_failed", "The journal could not be put on stable storage.", {
-            cause,
-            hints: ["Open the log again: recovery keeps every acknowledged record."],
-          });
-          throw failure;
-        }
+        await files.fdatasync(to.file);
         fence.assertHeld();
         pending.push({ segment: to.segment, first: size, count, at: to.end });
         to.end += buffer.length;

@@ -10,7 +10,7 @@ import {
 } from "@assay/tlog";
 import type { CheckpointSigner, NoteKey } from "@assay/tlog";
 import { corrupt } from "./errors.ts";
-import { nodeFileOps, replaceDurable } from "./file-ops.ts";
+import { nodeFileOps, replaceDurable, withFinalSyncs } from "./file-ops.ts";
 import type { FileOps } from "./file-ops.ts";
 import { acquireFence } from "./lock.ts";
 
@@ -45,13 +45,15 @@ export async function openWitness(options: {
   readonly files?: FileOps;
   readonly now?: () => number;
 }): Promise<Witness> {
-  const { directory, signers, logs, suite, files = nodeFileOps, now = Date.now } = options;
+  const { directory, signers, logs, suite, now = Date.now } = options;
+  const files = withFinalSyncs(options.files ?? nodeFileOps);
   if (signers.length === 0 || signers.some((signer) => signer.key.kind === "note")) {
     throw new AssayError("witness_invalid", "A witness needs keys, and only cosignature keys.");
   }
   const fence = await acquireFence(directory, files);
   const turns = new Map<string, { tail: Promise<unknown>; waiting: number }>();
   let lastTimestamp = 0;
+  let closing: Promise<void> | undefined;
 
   const fileOf = (origin: string): string => createHash("sha256").update(origin).digest("hex");
 
@@ -133,9 +135,9 @@ export async function openWitness(options: {
         return answer(500, "The witness could not read or write its record.");
       }
     },
-    async close() {
-      await Promise.all([...turns.values()].map((turn) => turn.tail));
-      await fence.release();
+    close() {
+      const tails = [...turns.values()].map((turn) => turn.tail);
+      return (closing ??= Promise.all(tails).then(() => fence.release()));
     },
   };
 }
