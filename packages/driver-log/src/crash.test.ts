@@ -86,7 +86,7 @@ function hooked(before: (step: Step) => void, image?: Image): FileOps {
       if (CHANGING.has(op)) before({ op, path: pathOf(...args) });
       return run(...args);
     };
-  const byFile = (file: number, ..._: unknown[]): string => paths.get(file) ?? "";
+  const byFile = (file: number, ..._rest: unknown[]): string => paths.get(file) ?? "";
   return {
     ...nodeFileOps,
     open: async (path, flags) => {
@@ -174,9 +174,10 @@ function durableImage(root: string): Image {
 
 type Seen = { acked: number; checkpoints: CheckpointNote[]; errors: string[] };
 
-// Three calls with a checkpoint after each: a lone record, a few, and enough to complete a tile.
+// Calls with a checkpoint after each: a lone record, a few, enough to complete a tile, and a few that leave the tile
+// above it as it was.
 async function workload(log: FileLog, seen: Seen, checkpoint = true): Promise<void> {
-  for (const count of [1, 3, 300]) {
+  for (const count of [1, 3, 300, 2]) {
     const from = log.size();
     const indexes = await log.append(Array.from({ length: count }, (_, i) => record(from + i)));
     expect(indexes[0]).toBe(from);
