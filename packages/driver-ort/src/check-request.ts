@@ -38,29 +38,34 @@ export function checkTensors(inputs: readonly Tensor[], limits: TensorLimits): n
 }
 
 function checkTensor({ name, datatype, shape, data }: Tensor, limits: TensorLimits): void {
-  const label = quoted(name);
   if (shape.length > MAX_RANK) {
-    throw ortError("tensor_too_large", `The tensor ${label} has ${shape.length} axes, more than ${MAX_RANK}.`);
+    throw ortError("tensor_too_large", `The tensor ${quoted(name)} has ${shape.length} axes, more than ${MAX_RANK}.`);
   }
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0 && size < 2 ** 32)) {
-    throw ortError("input_shape", `The tensor ${label} has an axis whose size is not a whole number below 2^32.`);
+    throw ortError(
+      "input_shape",
+      `The tensor ${quoted(name)} has an axis whose size is not a whole number below 2^32.`,
+    );
   }
   const elements = elementCount(shape);
   if (elements > limits.maxTensorElements) {
-    throw ortError("tensor_too_large", `The tensor ${label} has more than ${limits.maxTensorElements} elements.`);
+    throw ortError(
+      "tensor_too_large",
+      `The tensor ${quoted(name)} has more than ${limits.maxTensorElements} elements.`,
+    );
   }
   if (data.length > limits.maxTensorBytes) {
-    throw ortError("tensor_too_large", `The tensor ${label} has more than ${limits.maxTensorBytes} bytes.`);
+    throw ortError("tensor_too_large", `The tensor ${quoted(name)} has more than ${limits.maxTensorBytes} bytes.`);
   }
   if (datatype === "BYTES") {
     const fault = byteStringFault(data, elements);
     if (fault === "framing") {
-      throw ortError("input_shape", `The data of ${label} is not ${elements} length-prefixed elements.`, [
+      throw ortError("input_shape", `The data of ${quoted(name)} is not ${elements} length-prefixed elements.`, [
         "Each element is a 4-byte little-endian length and its bytes.",
       ]);
     }
     if (fault === "text") {
-      throw ortError("input_datatype", `An element of ${label} is not UTF-8 text without U+0000.`, [
+      throw ortError("input_datatype", `An element of ${quoted(name)} is not UTF-8 text without U+0000.`, [
         "ONNX strings are text; send other bytes as UINT8.",
       ]);
     }
@@ -68,10 +73,13 @@ function checkTensor({ name, datatype, shape, data }: Tensor, limits: TensorLimi
   }
   const expected = elements * ELEMENT_BYTES[datatype];
   if (data.length !== expected) {
-    throw ortError("input_shape", `The data of ${label} has ${data.length} bytes where its shape needs ${expected}.`);
+    throw ortError(
+      "input_shape",
+      `The data of ${quoted(name)} has ${data.length} bytes where its shape needs ${expected}.`,
+    );
   }
   if (datatype === "BOOL" && data.some((byte) => byte > 1)) {
-    throw ortError("input_datatype", `The BOOL tensor ${label} has a byte other than 0 and 1.`);
+    throw ortError("input_datatype", `The BOOL tensor ${quoted(name)} has a byte other than 0 and 1.`);
   }
 }
 
@@ -112,26 +120,29 @@ export function checkRequest(
 }
 
 function checkPort(port: Port, tensor: Tensor, sizes: Map<string, number>): void {
-  const label = quoted(port.name);
   if (tensor.datatype !== port.datatype) {
     throw ortError(
       "input_datatype",
-      `The input ${label} is ${tensor.datatype} where the model takes ${port.datatype}.`,
+      `The input ${quoted(port.name)} is ${tensor.datatype} where the model takes ${port.datatype}.`,
     );
   }
   if (tensor.shape.length !== port.shape.length) {
-    throw ortError("input_shape", `The input ${label} has ${tensor.shape.length} axes, not ${port.shape.length}.`, [
-      `The model takes ${describe(port)}.`,
-    ]);
+    throw ortError(
+      "input_shape",
+      `The input ${quoted(port.name)} has ${tensor.shape.length} axes, not ${port.shape.length}.`,
+      [`The model takes ${describe(port)}.`],
+    );
   }
   for (const [axis, size] of tensor.shape.entries()) {
     const symbol = port.symbols[axis] ?? "";
     const fixed = port.shape[axis] ?? -1;
     const expected = fixed >= 0 ? fixed : symbol === "" ? size : (sizes.get(symbol) ?? size);
     if (size !== expected) {
-      throw ortError("input_shape", `Axis ${axis} of the input ${label} is ${size} where it must be ${expected}.`, [
-        `The model takes ${describe(port)}.`,
-      ]);
+      throw ortError(
+        "input_shape",
+        `Axis ${axis} of the input ${quoted(port.name)} is ${size} where it must be ${expected}.`,
+        [`The model takes ${describe(port)}.`],
+      );
     }
     if (fixed < 0 && symbol !== "") sizes.set(symbol, size);
   }

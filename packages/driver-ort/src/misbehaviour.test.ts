@@ -109,6 +109,17 @@ test("children see nothing of their parent's environment", async () => {
   expect(environment.map((line) => line.split("=")[0]).sort()).toEqual(["LANG", "LC_ALL"]);
 });
 
+test("a model that hangs on invented inputs only is served, never in a batch, and is not to blame", async () => {
+  const runtime = start({ probeTimeoutMs: 200, maxStrikes: 1 });
+  const picky = folder.model("picky.onnx", make.loopsUnlessZero(), "native");
+  const zeros = [1, 2, 3].map(async () => await runtime.run({ model: picky, inputs: [make.fp32("x", [2], [0, 0])] }));
+  for (const { outputs, batchedRequests } of await Promise.all(zeros)) {
+    expect([make.numbers(outputs[0]), batchedRequests]).toEqual([[0, 0], 1]);
+  }
+  expect((await runtime.prepare(picky)).metadata.batchInvariant).toBe(false);
+  expect(runtime.stats()).toMatchObject({ restarts: 1, children: 1 });
+});
+
 test("a request whose child is killed from outside is repeated once, unnoticed", async () => {
   const runtime = start();
   const slow = folder.model("loops.onnx", make.loops(), "native");
@@ -134,7 +145,7 @@ test("an idle child that dies is replaced by the next request", async () => {
 
 test.each([
   ["that cannot start", "nowhere.ts"],
-  ["that does not speak in frames", "babbling/main.ts"],
+  ["that do not speak in frames", "babbling/main.ts"],
 ])("children %s make the runtime unavailable, not silent", async (_, entry) => {
   const runtime = start({ maxStartFailures: 2 }, entry);
   const good = folder.model("mlp.onnx", make.mlp(), "native");

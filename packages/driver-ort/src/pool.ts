@@ -80,11 +80,12 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
   };
 
   const pump = (): void => {
+    const nowMs = performance.now();
     for (let at = 0; at < queue.length;) {
       const job = queue[at];
       if (job === undefined) break;
       const refused = refusal(job);
-      const slot = refused === undefined ? slotFor(job) : undefined;
+      const slot = refused === undefined ? slotFor(job, nowMs) : undefined;
       if (refused === undefined && slot === undefined) {
         at++;
         continue;
@@ -105,9 +106,9 @@ export function createPool(settings: Settings, profile: RuntimeProfile): Pool {
   const busy = (): boolean =>
     shared.some((slot) => slot.busy) || [...quarantine.values()].some(({ slot }) => slot.busy);
 
-  const slotFor = (job: Job): Slot | undefined => {
+  const slotFor = (job: Job, nowMs: number): Slot | undefined => {
     const { key } = job.model;
-    if (breaker.suspect(key, performance.now())) return quarantined(key);
+    if (breaker.suspect(key, nowMs)) return quarantined(key);
     return shared.find((slot) => !slot.busy && slot.has(key)) ?? shared.find((slot) => !slot.busy);
   };
 

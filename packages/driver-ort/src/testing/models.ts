@@ -103,6 +103,24 @@ export function loops(): OnnxGraph {
   };
 }
 
+/** Adds to each row a loop's count that is enormous unless the input is zero: float32 [n] to float32 [n]. */
+export function loopsUnlessZero(): OnnxGraph {
+  const { nodes, initializers = [] } = loops();
+  return {
+    inputs: [{ name: "x", type: FLOAT, shape: ["n"] }],
+    outputs: [{ name: "z", type: FLOAT, shape: ["n"] }],
+    initializers: [...initializers, floats("many", [], [1e15])],
+    nodes: [
+      { op: "Abs", inputs: ["x"], outputs: ["a"] },
+      { op: "ReduceMax", inputs: ["a"], outputs: ["m"], attributes: [{ name: "keepdims", int: 0 }] },
+      { op: "Mul", inputs: ["m", "many"], outputs: ["c"] },
+      { op: "Cast", inputs: ["c"], outputs: ["count"], attributes: [{ name: "to", int: LONG }] },
+      ...nodes,
+      { op: "Add", inputs: ["x", "y"], outputs: ["z"] },
+    ],
+  };
+}
+
 /** Fills as many float32 as its input says and sums them: int64 [1] to float32 [1]. */
 export function eats(): OnnxGraph {
   return {
