@@ -26,7 +26,7 @@ export class LaneDeath extends Error {
   }
 }
 
-export type Reply = { readonly kind: number; readonly body: Uint8Array };
+type Reply = { readonly kind: number; readonly body: Uint8Array };
 
 /** One child process and the channel to it. It answers one request at a time. */
 export type Lane = {

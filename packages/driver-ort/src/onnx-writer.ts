@@ -10,19 +10,19 @@ export type OnnxTensor = {
   /** Where the data is instead, for a tensor kept in another file. */
   readonly external?: Readonly<Record<string, string>>;
 };
-export type OnnxAttribute =
+type OnnxAttribute =
   | { readonly name: string; readonly int: number }
   | { readonly name: string; readonly float: number }
   | { readonly name: string; readonly ints: readonly number[] }
   | { readonly name: string; readonly tensor: OnnxTensor }
   | { readonly name: string; readonly graph: OnnxGraph };
-export type OnnxNode = {
+type OnnxNode = {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes?: readonly OnnxAttribute[];
 };
-export type OnnxPort = {
+type OnnxPort = {
   readonly name: string;
   readonly type: number;
   /** A name is a symbolic axis, an empty name one without any. */

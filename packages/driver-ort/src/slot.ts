@@ -32,7 +32,7 @@ export type Warm = {
   readonly sessionBytes: number;
 };
 
-export type SlotRun = { readonly outputs: readonly ReadTensor[]; readonly engineMs: number };
+type SlotRun = { readonly outputs: readonly ReadTensor[]; readonly engineMs: number };
 
 /** A place for one child at a time, which is started when there is work and started again after it died. */
 export type Slot = {

@@ -32,7 +32,7 @@ export type ChildSettings = {
   readonly maxTensorElements: number;
 };
 
-export type ChildModules = {
+type ChildModules = {
   /** Checks a model's structure and bridges types that the engine cannot carry. */
   readonly inspect: (model: Uint8Array) => Inspection;
   /** Translates what the engine says of an input or output, or refuses it. */
