@@ -43,6 +43,13 @@ ALGORITHM_NAMES = {"ed25519": ED25519, "p256": P256, "ml-dsa-44": ML_DSA_44}
 PUBLIC_KEY_LENGTHS = {ED25519: (32,), P256: (33, 65), ML_DSA_44: (1312,)}
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
+ABSENT_CODES = {
+    "attestation": "not_tee",
+    "proof": "not_zkml",
+    "commitments": "nothing_opened",
+    "anchor": "no_anchor",
+    "payment": "no_payment",
+}
 CHECKS = ("format", "signature", "keyset", "attestation", "proof", "commitments", "log", "anchor", "payment", "policy")
 ALWAYS_REQUIRED = frozenset({"format", "signature", "keyset", "log", "policy"})
 EXIT_CODES = {"verified": 0, "failed": 10, "inconclusive": 11}
@@ -194,10 +201,10 @@ def uint(v: Any) -> str:
 
 
 def open_map(v: Any) -> str:
-    """Section 1, an open value. The map itself is the first level; entries and elements of all levels are counted."""
+    """Section 1, an open value. Values lie at most 6 levels below the map; it, its entries and theirs are counted."""
     if type(v) is not dict:
         return "not a map"
-    level, count = [v], 0
+    level, count = [v], 1
     for _ in range(MAX_OPEN_DEPTH):
         below: list[Any] = []
         for container in level:
@@ -213,7 +220,7 @@ def open_map(v: Any) -> str:
         if count > MAX_OPEN_ITEMS:
             return "an open map with too many items"
         level = below
-    return "an open map that is too deep" if level else ""
+    return "an open map that is too deep" if any(level) else ""
 
 
 TEXT, HASH, ID = text(), data(32), data(16)
@@ -711,7 +718,7 @@ class Findings:
         open_rows = [r for r in rows if r.check in required and r.result != "pass"]
         status = "failed" if failing else "inconclusive" if open_rows else "verified"
         first = (failing or open_rows or [Row("", "", "verified", "")])[0]
-        return Verdict(status, first.code or f"{first.check}_absent", rows, facts)
+        return Verdict(status, first.code or ABSENT_CODES.get(first.check, f"{first.check}_absent"), rows, facts)
 
 
 def verify(encoded: bytes, trust: Trust, policy: Policy, now_ms: int) -> Verdict:
@@ -975,7 +982,7 @@ def check_checkpoint(checkpoint: Checkpoint, trust: Trust, out: Findings) -> lis
             out.doubt("log", "algorithm_unsupported", f"no ML-DSA-44 here for the signature of {name}")
     if not signed | undecided >= set(log.keys):
         out.fail("log", "log_signature_missing", "a key of the log has not signed the checkpoint")
-    if len({k.public_key for k in (signed | undecided) & set(log.witnesses)}) < log.quorum:
+    if len({k.name for k in (signed | undecided) & set(log.witnesses)}) < log.quorum:
         out.fail("log", "quorum_missing", "too few witnesses cosigned the checkpoint")
     return times
 

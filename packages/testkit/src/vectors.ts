@@ -206,7 +206,7 @@ export async function makeVectors(): Promise<Vector[]> {
     "log: the log's own signature is gone",
     base,
     "failed",
-    "checkpoint_invalid",
+    "log_signature_missing",
     changed(base, () => ({ checkpoints: [withoutLine(note, 0)] })),
   );
   add("log: a redundant cosignature that fails", await make({ witnesses: 2 }), "failed", "checkpoint_invalid", {

@@ -2,12 +2,13 @@ import { bytesToHex, equalBytes, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { CheckContext, CheckOutcome, LogCheck, LogCheckInput, TrustedLog } from "@assay/receipts";
 import { expectedRoot, leafHash, openCheckpoint, parseCheckpoint, parseNote, parseVkey } from "@assay/tlog";
-import type { NoteKey, OpenedCheckpoint } from "@assay/tlog";
+import type { Checkpoint, NoteKey, OpenedCheckpoint } from "@assay/tlog";
 
 /** Checkpoints whose opened form is kept: one covers a second of receipts, so a run over a log meets each often. */
 const MAX_OPENED = 256;
 
 type OpenedLog = { readonly log: TrustedLog; readonly keys: readonly NoteKey[]; readonly opened: OpenedCheckpoint };
+type UntrustedLog = { readonly untrusted: Checkpoint };
 type Found = CheckOutcome & { readonly logTimeMs?: number };
 
 /** Whether an entry is under a checkpoint of a log that the verifier trusts, cosigned as it asks. Keeps nothing. */
@@ -20,7 +21,7 @@ export const checkInclusion: LogCheck = (input, context) => createLogCheck()(inp
  * (inconclusive), `quorum_missing`, `not_included`, `included`.
  */
 export function createLogCheck(): LogCheck {
-  const openedNotes = new Map<string, OpenedLog | Found>();
+  const openedNotes = new Map<string, OpenedLog | UntrustedLog | Found>();
   return async (input, context) => {
     let opened = openedNotes.get(input.note);
     if (!opened) {
@@ -28,7 +29,10 @@ export function createLogCheck(): LogCheck {
       if (openedNotes.size >= MAX_OPENED) openedNotes.clear();
       openedNotes.set(input.note, opened);
     }
-    return "status" in opened ? opened : judge(input, opened, context.suite);
+    if ("status" in opened) return opened;
+    return "untrusted" in opened
+      ? judgeUntrusted(input, opened.untrusted, context.suite)
+      : judge(input, opened, context.suite);
   };
 }
 
@@ -41,7 +45,7 @@ function result(
   return { status, code, message, facts };
 }
 
-async function open(note: string, { suite, trust }: CheckContext): Promise<OpenedLog | Found> {
+async function open(note: string, { suite, trust }: CheckContext): Promise<OpenedLog | UntrustedLog | Found> {
   let origin: string;
   try {
     origin = parseCheckpoint(parseNote(note).text).origin;
@@ -53,9 +57,7 @@ async function open(note: string, { suite, trust }: CheckContext): Promise<Opene
     );
   }
   const log = trust.logs.find((known) => known.origin === origin);
-  if (!log) {
-    return result("inconclusive", "log_not_trusted", `You trust no key of the log ${origin}.`, { origin });
-  }
+  if (!log) return { untrusted: parseCheckpoint(parseNote(note).text) };
   let keys: NoteKey[];
   let witnesses: NoteKey[];
   try {
@@ -74,7 +76,8 @@ async function open(note: string, { suite, trust }: CheckContext): Promise<Opene
 
 function judge({ entry, index, path }: LogCheckInput, { log, keys, opened }: OpenedLog, suite: CryptoSuite): Found {
   if (!opened.ok) {
-    return result("fail", "checkpoint_invalid", opened.reason, { origin: log.origin, reason: opened.code });
+    const code = opened.code === "log_unsigned" ? "log_signature_missing" : "checkpoint_invalid";
+    return result("fail", code, opened.reason, { origin: log.origin, reason: opened.code });
   }
   const { checkpoint, signatures } = opened;
   const facts: Record<string, string> = {
@@ -117,11 +120,21 @@ function judge({ entry, index, path }: LogCheckInput, { log, keys, opened }: Ope
       },
     );
   }
-  const times = signatures.flatMap(({ timestamp }) =>
-    timestamp === undefined || timestamp === 0 ? [] : [timestamp * 1000],
-  );
+  // The log's own word on time is the operator's clock once more; only witnesses make a time of it.
+  const times = signatures.flatMap(({ role, timestamp }) => (role === "log" || !timestamp ? [] : [timestamp * 1000]));
   return {
     ...result("pass", "included", `The log ${log.origin} holds it at index ${index}.`, facts),
     ...(times.length === 0 ? {} : { logTimeMs: Math.min(...times) }),
   };
+}
+
+// A path that leads nowhere is wrong whoever runs the log; a right one says nothing until the log is trusted.
+function judgeUntrusted({ entry, index, path }: LogCheckInput, checkpoint: Checkpoint, suite: CryptoSuite): Found {
+  const { origin } = checkpoint;
+  const root = expectedRoot(index, checkpoint.size, leafHash(entry, suite), path, suite);
+  return root && equalBytes(root, checkpoint.root)
+    ? result("inconclusive", "log_not_trusted", `You trust no key of the log ${origin}.`, { origin })
+    : result("fail", "not_included", "The audit path does not lead from the entry to the checkpoint's root.", {
+        origin,
+      });
 }
