@@ -134,9 +134,18 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 
 /** UTF-8 of `text`; a lone surrogate becomes U+FFFD, as in the Encoding standard. */
 export function utf8ToBytes(text: string): Uint8Array {
-  const out = new Uint8Array(text.length * 3);
-  let at = 0;
-  for (let i = 0; i < text.length; i++) {
+  const ascii = new Uint8Array(text.length);
+  let start = 0;
+  for (; start < text.length; start++) {
+    const code = text.charCodeAt(start);
+    if (code >= 0x80) break;
+    ascii[start] = code;
+  }
+  if (start === text.length) return ascii;
+  const out = new Uint8Array(start + (text.length - start) * 3);
+  out.set(ascii.subarray(0, start));
+  let at = start;
+  for (let i = start; i < text.length; i++) {
     let code = text.charCodeAt(i);
     if (code < 0x80) {
       out[at++] = code;
@@ -164,20 +173,36 @@ export function utf8ToBytes(text: string): Uint8Array {
 }
 
 /**
- * Text of strict UTF-8: overlong forms, surrogates, values above U+10FFFF and truncation are refused with
- * `invalid_encoding` (RFC 3629 section 3).
+ * Text of strict UTF-8, of all of `bytes` or of `from` (inclusive) to `to`: overlong forms, surrogates, values above
+ * U+10FFFF and truncation are refused with `invalid_encoding` (RFC 3629 section 3).
  */
-export function bytesToUtf8(bytes: Uint8Array): string {
+export function bytesToUtf8(bytes: Uint8Array, from = 0, to = bytes.length): string {
   let out = "";
-  let i = 0;
-  while (i < bytes.length) {
+  let i = from;
+  while (i < to) {
+    // Nearly all text here is ASCII, and eight characters at a time halve the pieces the string is joined from.
+    if (i + 8 <= to) {
+      const a = bytes[i] ?? 0;
+      const b = bytes[i + 1] ?? 0;
+      const c = bytes[i + 2] ?? 0;
+      const d = bytes[i + 3] ?? 0;
+      const e = bytes[i + 4] ?? 0;
+      const f = bytes[i + 5] ?? 0;
+      const g = bytes[i + 6] ?? 0;
+      const h = bytes[i + 7] ?? 0;
+      if ((a | b | c | d | e | f | g | h) < 0x80) {
+        out += String.fromCharCode(a, b, c, d, e, f, g, h);
+        i += 8;
+        continue;
+      }
+    }
     const first = bytes[i++] ?? 0;
     if (first < 0x80) {
       out += String.fromCharCode(first);
       continue;
     }
     const extra = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    if (first < 0xc2 || first > 0xf4 || i + extra > bytes.length) throw invalid("UTF-8", "well-formed sequences");
+    if (first < 0xc2 || first > 0xf4 || i + extra > to) throw invalid("UTF-8", "well-formed sequences");
     let code = first & (extra === 3 ? 7 : extra === 2 ? 15 : 31);
     for (let k = 0; k < extra; k++) {
       const next = bytes[i++] ?? 0;

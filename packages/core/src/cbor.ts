@@ -313,19 +313,22 @@ class Reader {
   #text(length: number): string {
     const start = this.at;
     this.at += length;
-    let out = "";
-    for (let i = start; i < this.at; i++) {
-      const code = this.#bytes[i] ?? 0;
-      if (code >= 0x80) {
-        try {
-          return bytesToUtf8(this.#bytes.subarray(start, this.at));
-        } catch (cause) {
-          throw invalid("a text is not well-formed UTF-8", cause);
-        }
-      }
-      out += String.fromCharCode(code);
+    try {
+      return bytesToUtf8(this.#bytes, start, this.at);
+    } catch (cause) {
+      throw invalid("a text is not well-formed UTF-8", cause);
     }
-    return out;
+  }
+
+  /** Whether the bytes from `a` to `aEnd` come before those from `b` to `bEnd`. Neither encoding begins the other. */
+  #ascending(a: number, aEnd: number, b: number, bEnd: number): boolean {
+    const bytes = this.#bytes;
+    const length = Math.min(aEnd - a, bEnd - b);
+    for (let i = 0; i < length; i++) {
+      const difference = (bytes[a + i] ?? 0) - (bytes[b + i] ?? 0);
+      if (difference !== 0) return difference < 0;
+    }
+    return aEnd - a < bEnd - b;
   }
 
   #map(size: number, depth: number): CborMap {
@@ -338,7 +341,7 @@ class Reader {
       const end = this.at;
       if (typeof key !== "number" && typeof key !== "string")
         throw invalid("a map key is neither an integer nor a text");
-      if (i > 0 && compareBytes(this.#bytes.subarray(lastStart, lastEnd), this.#bytes.subarray(start, end)) >= 0) {
+      if (i > 0 && !this.#ascending(lastStart, lastEnd, start, end)) {
         throw invalid("map keys are not in ascending order, each once");
       }
       lastStart = start;

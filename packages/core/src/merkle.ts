@@ -4,7 +4,9 @@ import type { CryptoSuite } from "./suite.ts";
 type Sha256 = CryptoSuite["sha256"];
 
 const LEAF = new Uint8Array([0]);
-const NODE = new Uint8Array([1]);
+const HASH_BYTES = 32;
+// A path is a run of these: one buffer for all, since hashing is synchronous and keeps nothing.
+const NODE = new Uint8Array(1 + 2 * HASH_BYTES).fill(1, 0, 1);
 
 /** Longest audit path there can be: a tree of 2^63 leaves. */
 export const MAX_PATH_LENGTH = 63;
@@ -16,7 +18,11 @@ export function merkleLeaf(sha256: Sha256, data: Uint8Array): Uint8Array {
 
 /** SHA-256(0x01 || left || right), the interior hash of RFC 6962 section 2.1. */
 export function merkleNode(sha256: Sha256, left: Uint8Array, right: Uint8Array): Uint8Array {
-  return sha256(concatBytes(NODE, left, right));
+  if (left.length !== HASH_BYTES || right.length !== HASH_BYTES)
+    return sha256(concatBytes(NODE.subarray(0, 1), left, right));
+  NODE.set(left, 1);
+  NODE.set(right, 1 + HASH_BYTES);
+  return sha256(NODE);
 }
 
 /** Root over 32-byte leaf hashes; of no leaves it is SHA-256 of the empty string. */

@@ -4,6 +4,7 @@ import { decodeCbor, encodeCbor } from "@assay/core";
 import type { CborMap, CborValue } from "@assay/core";
 import { MOCK_KINDS, makeParty, makeReceipt } from "@assay/testkit";
 import { executionFields, keysetFields, releaseFields, serviceFields, supplementFields } from "./claims.ts";
+import { utf8Length } from "./table.ts";
 import type { Field, FieldKind } from "./table.ts";
 import { LIMIT, PROFILE, decodeClaims, encodeClaims, jsonView, parseStatement } from "./index.ts";
 import type { ClaimsByKind, OpenMap } from "./index.ts";
@@ -276,5 +277,16 @@ describe("real claims", () => {
     expect(write({ identity: [] })).toThrow(/identity must be a map/);
     expect(write({ extensions: [1] })).toThrow(/extensions must be a map/);
     expect(write({ extensions: "x" })).toThrow(/extensions must be a map/);
+  });
+});
+
+describe("limits of texts", () => {
+  test("count bytes of UTF-8, as the platform encodes them", () => {
+    const units = fc.array(fc.constantFrom("a", "\u007f", "\u0080", "\u07ff", "\u0800", "\uffff", "\ud83d", "\ude00"));
+    fc.assert(fc.property(units, (parts) => utf8Length(parts.join("")) === Buffer.byteLength(parts.join(""))));
+    const name = (text: string) => () => read("release", full("release").set(-65537, text));
+    expect(name("\u{1f600}".repeat(128))()).toMatchObject({ modelName: "\u{1f600}".repeat(128) });
+    expect(name(`${"\u{1f600}".repeat(128)}a`)).toThrow(code("claims_invalid"));
+    expect(name("é".repeat(257))).toThrow(code("claims_invalid"));
   });
 });

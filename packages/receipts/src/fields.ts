@@ -11,6 +11,7 @@ import {
 } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import { LIMIT } from "./labels.ts";
+import { utf8Length } from "./table.ts";
 
 type Hash = Pick<CryptoSuite, "sha256">;
 
@@ -68,7 +69,7 @@ function sortFields(fields: readonly FieldValue[]): { key: Uint8Array; value: Ui
 
 // A name without NUL ends where its leaf's NUL stands; with one, the border between name and value could be moved.
 function isFieldName(name: string): boolean {
-  return name.length > 0 && name.length <= 1024 && !name.includes("\0");
+  return name.length > 0 && utf8Length(name) <= 1024 && !name.includes("\0");
 }
 
 /** Everything of one side, with the salt that opens it. */
@@ -126,6 +127,6 @@ export function tensorFields(prefix: "input" | "output", tensor: CommittedTensor
 
 function invalid(message: string): AssayError<"field_invalid"> {
   return new AssayError("field_invalid", message, {
-    hints: ["Field names are unique, 1 to 1,024 characters, without NUL; a side has at most 10,000."],
+    hints: ["Field names are unique, 1 to 1,024 bytes of UTF-8, without NUL; a side has at most 10,000."],
   });
 }

@@ -135,7 +135,8 @@ function checkScalar(
   switch (kind.type) {
     case "text": {
       const max = kind.maxBytes ?? LIMIT.textBytes;
-      if (typeof value !== "string" || utf8Length(value) > max)
+      // A text takes at most three bytes a unit, so only one near its limit is worth counting.
+      if (typeof value !== "string" || (value.length * 3 > max && utf8Length(value) > max))
         throw invalid(name, `must be a text of at most ${max} bytes`);
       if (kind.oneOf && !kind.oneOf.includes(value)) throw invalid(name, `must be one of ${kind.oneOf.join(", ")}`);
       return;
@@ -163,9 +164,15 @@ function checkScalar(
 
 /** Bytes of UTF-8 that `text` takes. */
 export function utf8Length(text: string): number {
-  // Only a text near the limit, or beyond ASCII, is worth encoding to be counted.
-  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= 0x80) return utf8ToBytes(text).length;
-  return text.length;
+  let length = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code < 0x80) continue;
+    length += code < 0x800 ? 1 : 2;
+    // A pair of surrogates takes four bytes, which its first unit has already accounted for.
+    if (code >= 0xd800 && code <= 0xdbff && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00) i++;
+  }
+  return length;
 }
 
 const remembered = new WeakMap<object, Uint8Array>();

@@ -12,7 +12,7 @@ import type { Trust } from "./trust.ts";
 import { CHECKS } from "./verdict.ts";
 import type { CheckName, CheckOutcome, CheckRow, Verdict } from "./verdict.ts";
 import { receiptSubject, viewReceipt } from "./view.ts";
-import type { KeysetView, ReceiptView } from "./view.ts";
+import type { ReceiptView } from "./view.ts";
 
 /** What an inclusion check is given: one entry, where it says it is, and the checkpoint it relies on. */
 export type LogCheckInput = {
@@ -127,7 +127,7 @@ export async function verifyReceipt(bytes: Uint8Array, options: VerifyOptions): 
     {
       check: "anchor",
       ...(await injected(
-        (view.bundle.anchors?.length ?? 0) > 0,
+        (view.bundle.anchors?.length ?? 0) > 0 || view.supplements.some(({ claims }) => claims.kind === "anchor"),
         "no_anchor",
         "anchor_unchecked",
         options.checks?.anchor,
@@ -284,7 +284,11 @@ async function checkKeysets(
       outcome: fail(code, message, { keyset: hex, subject: document.subject }),
       labels,
     });
-    const fault = keysetFault(suite, document);
+    // A day of receipts shares a keyset. The statement's digest covers the document, so one that was found sound and
+    // signed before is so again.
+    const name = context.cache && `keyset:${bytesToHex(statement.digest)}:${bytesToHex(statement.signature)}`;
+    const known = name !== undefined && context.cache?.has(name) === true;
+    const fault = known ? undefined : keysetFault(suite, document);
     if (fault) return refused("keyset_invalid", fault);
     const { header } = statement;
     if (!equalBytes(header.keyset, digest) || header.issuer !== document.subject || header.seq !== document.bootSeq) {
@@ -299,10 +303,11 @@ async function checkKeysets(
     if (
       header.algorithm !== algorithm ||
       !equalBytes(header.kid, keyId(suite, identity.publicKey)) ||
-      !(await verifyKeyset(keyset, context))
+      !(known || (await verifyStatement(suite, statement, identity.publicKey)))
     ) {
       return refused("keyset_signature_invalid", "A keyset is not signed by the identity key it names.");
     }
+    if (name !== undefined) context.cache?.add(name);
     const revocation = trust.revoked.find(
       ({ key, sinceMs }) =>
         (key === hex || key === bytesToHex(identity.publicKey)) && (logTimeMs === undefined || logTimeMs >= sinceMs),
@@ -352,15 +357,6 @@ async function checkKeysets(
     outcome: outcome("pass", "keysets_trusted", "Every keyset is vouched for by a key that you trust.", facts),
     labels,
   };
-}
-
-// A keyset is shared by a day of receipts, so its signature is worth remembering.
-async function verifyKeyset({ statement, document }: KeysetView, { suite, cache }: CheckContext): Promise<boolean> {
-  const key = cache && `keyset:${bytesToHex(statement.digest)}:${bytesToHex(statement.signature)}`;
-  if (key !== undefined && cache?.has(key)) return true;
-  const valid = await verifyStatement(suite, statement, document.identity.publicKey);
-  if (valid && key !== undefined) cache?.add(key);
-  return valid;
 }
 
 function checkCommitments(view: ReceiptView, suite: CryptoSuite): CheckOutcome {
