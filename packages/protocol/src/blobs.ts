@@ -12,6 +12,7 @@ export type BlobStore = {
   sizeBytes(sha256: string): Promise<number | undefined>;
   /** Whole content, re-hashed on the way; throws `blob_corrupt` when it no longer matches, `blob_missing`. */
   get(sha256: string): Promise<Uint8Array>;
+  /** The bytes, or those from `start` up to but not including `end`. A range cannot be checked against the digest. */
   stream(sha256: string, range?: { readonly start: number; readonly end: number }): AsyncIterable<Uint8Array>;
   /** Copies the blob to `path`, which must not exist, verifying the digest as it copies. */
   materialise(sha256: string, path: string): Promise<void>;

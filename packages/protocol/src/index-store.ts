@@ -50,7 +50,10 @@ export type ReceiptFilter = {
 export type IndexStore = {
   /** Log index up to which everything is indexed (the next index to read). */
   watermark(): Promise<number>;
-  /** Inserts rows and moves the watermark in one transaction; idempotent by `logIndex`. */
+  /**
+   * Inserts rows, which lie below the new watermark, and moves it, in one transaction; idempotent by `logIndex`.
+   * Throws `index_fenced` after another process reset the index: ask for the watermark and go on from there.
+   */
   index(batch: {
     readonly receipts: readonly ReceiptRow[];
     readonly models: readonly ModelRow[];

@@ -12,6 +12,8 @@ export type LoadedModelRef = {
   /** SHA-256 of that file, lower-case hex; the runtime re-hashes at every load and refuses a difference. */
   readonly sha256: string;
   readonly profile: RuntimeProfile;
+  /** The other files of the version (external weights), relative to the entry's folder, each with its SHA-256. */
+  readonly files?: readonly { readonly path: string; readonly sha256: string }[];
 };
 
 /** What a session says of its model. `shape` has -1 for an axis whose size is free. */
@@ -53,7 +55,7 @@ export type RunResult = {
   readonly facts: RuntimeFacts;
   /** Time in the engine, milliseconds; for a batch, the whole batch's. */
   readonly engineMs: number;
-  /** Rows that ran together with this request (1 when alone). */
+  /** Requests that ran together, this one included (1 when alone). */
   readonly batchedRequests: number;
 };
 
@@ -64,7 +66,8 @@ export type ModelRuntime = {
   /**
    * Runs once. Throws `model_digest_mismatch`, `model_invalid`, `model_aborted`, `model_timeout`,
    * `model_out_of_memory`, `input_missing`, `input_unexpected`, `input_datatype`, `input_shape`, `output_unknown`,
-   * `datatype_unsupported`, `tensor_too_large`, `runtime_overloaded`, `model_failed` or `runtime_closed`.
+   * `datatype_unsupported`, `tensor_too_large`, `runtime_overloaded`, `runtime_unavailable` (no child will start),
+   * `request_cancelled`, `model_failed` or `runtime_closed`.
    */
   run(request: RunRequest): Promise<RunResult>;
   /** Loaded sessions, their memory in bytes and their children, for `/metrics` and `doctor`. */

@@ -3,8 +3,6 @@ import type { Context } from "hono";
 import { AssayError, bytesToHex, hexToBytes, parseJson, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite, JsonValue } from "@assay/core";
 import {
-  inferRequestSchema,
-  inferResponseSchema,
   modelMetadata,
   modelMetadataSchema,
   modelReady,
@@ -34,16 +32,40 @@ export type ModelsModule = {
   readonly versions: (name: string) => readonly ListedModel[];
   readonly list: (prefix: string) => readonly ListedModel[];
   readonly facts: (model: ListedModel) => Promise<{
-    readonly manifest: { readonly bytes: Uint8Array; readonly manifest: { readonly files: readonly { readonly path: string; readonly sha256: string; readonly sizeBytes: number }[] } };
+    readonly manifest: {
+      readonly bytes: Uint8Array;
+      readonly manifest: {
+        readonly files: readonly { readonly path: string; readonly sha256: string; readonly sizeBytes: number }[];
+      };
+    };
     readonly signature: {
-      readonly inputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[]; readonly optional: boolean }[];
-      readonly outputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[] }[];
+      readonly inputs: readonly {
+        readonly name: string;
+        readonly datatype: string;
+        readonly shape: readonly number[];
+        readonly optional: boolean;
+      }[];
+      readonly outputs: readonly {
+        readonly name: string;
+        readonly datatype: string;
+        readonly shape: readonly number[];
+      }[];
     };
     readonly preprocessing: JsonValue;
     readonly card: string | null;
   }>;
-  readonly release: (request: { readonly name: string; readonly manifest: Uint8Array; readonly owner: string; readonly visibility: "public" | "private" }) => Promise<ListedModel>;
-  readonly change: (name: string, version: number, action: "deprecate" | "rollback", owner: string) => Promise<ListedModel>;
+  readonly release: (request: {
+    readonly name: string;
+    readonly manifest: Uint8Array;
+    readonly owner: string;
+    readonly visibility: "public" | "private";
+  }) => Promise<ListedModel>;
+  readonly change: (
+    name: string,
+    version: number,
+    action: "deprecate" | "rollback",
+    owner: string,
+  ) => Promise<ListedModel>;
 };
 
 /** A version as the hub's catalogue lists it. */
@@ -95,7 +117,12 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       if (result.success) return;
       const problems = result.error.issues.map((issue) => `${issue.path.join(".") || "body"}: ${issue.message}`);
       return context.json(
-        { error: `The request does not fit: ${problems.join("; ")}.`, code: "request_invalid", hints: ["See /openapi.json for its schema."], docs: "/errors/request_invalid.md" },
+        {
+          error: `The request does not fit: ${problems.join("; ")}.`,
+          code: "request_invalid",
+          hints: ["See /openapi.json for its schema."],
+          docs: "/errors/request_invalid.md",
+        },
         400,
       );
     },
@@ -109,23 +136,30 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     });
   });
   app.notFound((context) => {
-    const error = new AssayError("route_not_found", `There is nothing at ${context.req.method} ${context.req.path}.`, { hints: ["GET /openapi.json lists every route."] });
+    const error = new AssayError("route_not_found", `There is nothing at ${context.req.method} ${context.req.path}.`, {
+      hints: ["GET /openapi.json lists every route."],
+    });
     return context.json(problemOf(error).body, 404);
   });
 
   const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
   const owner = async (context: Context): Promise<Caller> => {
     const caller = await callerOf(context);
-    if (!caller) throw new AssayError("token_required", "This needs an owner's token.", { hints: ["Sign a challenge at /v1/auth/challenge and send the token as a bearer."] });
+    if (!caller)
+      throw new AssayError("token_required", "This needs an owner's token.", {
+        hints: ["Sign a challenge at /v1/auth/challenge and send the token as a bearer."],
+      });
     return caller;
   };
 
   const rowOf = async (id: string): Promise<{ readonly logIndex: number; readonly row: ReceiptRow | undefined }> => {
-    if (!RECEIPT_ID.test(id)) throw new AssayError("receipt_not_found", "A receipt id is 32 lower-case hexadecimal digits.");
+    if (!RECEIPT_ID.test(id))
+      throw new AssayError("receipt_not_found", "A receipt id is 32 lower-case hexadecimal digits.");
     const recent = modules.recent(id);
     const row = recent === undefined ? await index.receipt(id) : undefined;
     const logIndex = recent ?? row?.logIndex;
-    if (logIndex === undefined || (row && row.kind !== "execution")) throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
+    if (logIndex === undefined || (row && row.kind !== "execution"))
+      throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
     return { logIndex, row };
   };
 
@@ -153,7 +187,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
 
   const bundleFor = async (context: Context, id: string): Promise<Uint8Array> => {
     const logIndex = await readable(context, id);
-    const bundle = await exporter.bundle(logIndex, waitOf(context));
+    const { bundle, complete } = await exporter.bundle(logIndex, waitOf(context));
+    if (!complete) context.header("assay-supplements", "unavailable");
     const record = await modules.log.read(logIndex);
     if (!record || record.erased || record.opening.length === 0) return encodeBundle(bundle);
     const opened: Bundle = { ...bundle, openings: modules.vault.open(hexToBytes(id), record.opening) };
@@ -178,30 +213,51 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     return model;
   };
 
-  const json = <Schema extends z.ZodType>(description: string, of: Schema) => ({ 200: { description, content: { "application/json": { schema: of } } }, default: schema.problem });
+  const json = <Schema extends z.ZodType>(description: string, of: Schema) => ({
+    200: { description, content: { "application/json": { schema: of } } },
+    default: schema.problem,
+  });
   const route = (
     method: "get" | "post",
     path: string,
     operationId: string,
     summary: string,
     parts: Partial<Parameters<typeof createRoute>[0]>,
-  ): ReturnType<typeof createRoute> => createRoute({ method, path, operationId, summary, responses: { default: schema.problem }, ...parts });
+  ): ReturnType<typeof createRoute> =>
+    createRoute({ method, path, operationId, summary, responses: { default: schema.problem }, ...parts });
 
   // Open Inference Protocol
-  app.openapi(route("get", "/v2", "server.metadata", "Server metadata", { tags: ["inference"], responses: json("Name, version and extensions.", serverMetadataSchema) }), (context) =>
-    context.json(serverMetadata("assay", options.version)),
+  app.openapi(
+    route("get", "/v2", "server.metadata", "Server metadata", {
+      tags: ["inference"],
+      responses: json("Name, version and extensions.", serverMetadataSchema),
+    }),
+    (context) => context.json(serverMetadata("assay", options.version)),
   );
-  app.openapi(route("get", "/v2/health/live", "server.live", "Whether the server runs", { tags: ["inference"], responses: json("It does.", serverLiveSchema) }), (context) => context.json({ live: true }));
-  app.openapi(route("get", "/v2/health/ready", "server.ready", "Whether the server takes work", { tags: ["inference"], responses: json("Ready or not.", serverReadySchema) }), (context) => {
-    const { ready } = modules.ready();
-    return context.json({ ready }, ready ? 200 : 503);
-  });
+  app.openapi(
+    route("get", "/v2/health/live", "server.live", "Whether the server runs", {
+      tags: ["inference"],
+      responses: json("It does.", serverLiveSchema),
+    }),
+    (context) => context.json({ live: true }),
+  );
+  app.openapi(
+    route("get", "/v2/health/ready", "server.ready", "Whether the server takes work", {
+      tags: ["inference"],
+      responses: json("Ready or not.", serverReadySchema),
+    }),
+    (context) => {
+      const { ready } = modules.ready();
+      return context.json({ ready }, ready ? 200 : 503);
+    },
+  );
   const metadata = async (context: Context): Promise<Response> => {
     const version = context.req.param("version");
     const name = context.req.param("model") ?? "";
     const model = await visible(context, version === undefined ? name : `${name}@${version}`);
     const { signature } = await models.facts(model);
-    const shaped = (items: readonly { name: string; datatype: string; shape: readonly number[] }[]) => items.map(({ name: of, datatype, shape }) => ({ name: of, datatype: datatype as Datatype, shape }));
+    const shaped = (items: readonly { name: string; datatype: string; shape: readonly number[] }[]) =>
+      items.map(({ name: of, datatype, shape }) => ({ name: of, datatype: datatype as Datatype, shape }));
     return context.json(
       modelMetadata(
         model.name,
@@ -216,125 +272,335 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     const model = await visible(context, version === undefined ? name : `${name}@${version}`);
     return context.json(modelReady(model.name, true));
   };
-  for (const [path, params] of [["", schema.modelParams], ["/versions/{version}", schema.versionParams]] as const) {
+  for (const [path, params] of [
+    ["", schema.modelParams],
+    ["/versions/{version}", schema.versionParams],
+  ] as const) {
     const suffix = path === "" ? "" : "Version";
-    app.openapi(route("get", `/v2/models/{model}${path}`, `models.metadata${suffix}`, "Inputs and outputs of a model", { tags: ["inference"], request: { params }, responses: json("Names, datatypes and shapes.", modelMetadataSchema) }), metadata as never);
-    app.openapi(route("get", `/v2/models/{model}${path}/ready`, `models.ready${suffix}`, "Whether a model takes work", { tags: ["inference"], request: { params }, responses: json("Ready or not.", modelReadySchema) }), ready as never);
+    app.openapi(
+      route("get", `/v2/models/{model}${path}`, `models.metadata${suffix}`, "Inputs and outputs of a model", {
+        tags: ["inference"],
+        request: { params },
+        responses: json("Names, datatypes and shapes.", modelMetadataSchema),
+      }),
+      metadata as never,
+    );
+    app.openapi(
+      route("get", `/v2/models/{model}${path}/ready`, `models.ready${suffix}`, "Whether a model takes work", {
+        tags: ["inference"],
+        request: { params },
+        responses: json("Ready or not.", modelReadySchema),
+      }),
+      ready as never,
+    );
     // The infer route is answered before the framework; here it only enters the document.
     app.openAPIRegistry.registerPath(
-      route("post", `/v2/models/{model}${path}/infer`, `models.infer${suffix}`, "Run a model once and get its receipt", {
-        tags: ["inference"],
-        request: { params, headers: schema.inferHeaders, body: { content: { "application/json": { schema: inferRequestSchema }, "application/octet-stream": { schema: schema.bytes } } } },
-        responses: { 200: { description: "Outputs; the receipt is named in the headers.", headers: schema.receiptHeaders, content: { "application/json": { schema: inferResponseSchema }, "application/octet-stream": { schema: schema.bytes } } }, default: schema.problem },
-      }),
+      route(
+        "post",
+        `/v2/models/{model}${path}/infer`,
+        `models.infer${suffix}`,
+        "Run a model once and get its receipt",
+        {
+          tags: ["inference"],
+          request: {
+            params,
+            headers: schema.inferHeaders,
+            body: {
+              content: {
+                "application/json": { schema: schema.inferRequest },
+                "application/octet-stream": { schema: schema.bytes },
+              },
+            },
+          },
+          responses: {
+            200: {
+              description: "Outputs; the receipt is named in the headers.",
+              headers: schema.receiptHeaders,
+              content: {
+                "application/json": { schema: schema.inferResponse },
+                "application/octet-stream": { schema: schema.bytes },
+              },
+            },
+            default: schema.problem,
+          },
+        },
+      ),
     );
   }
 
   // Receipts
-  app.openapi(route("get", "/v1/receipts", "receipts.list", "Receipts of the caller", { tags: ["receipts"], request: { query: schema.listQuery }, responses: json("Newest first.", schema.receiptList) }), async (context) => {
-    const caller = await owner(context);
-    const query = schema.listQuery.parse(context.req.query());
-    const limit = Math.min(query.limit ?? 50, MAX_PAGE);
-    const rows = await index.receipts({
-      limit,
-      ...(auth.isOperator(caller.owner) ? {} : { owner: caller.owner }),
-      ...(query.before === undefined ? {} : { before: query.before }),
-      ...(query.model === undefined ? {} : { model: query.model }),
-    });
-    return context.json({
-      receipts: rows.map((row) => ({
-        receiptId: row.receiptId,
-        executionDigest: row.executionDigest,
-        kind: row.kind,
-        model: row.model,
-        mode: row.mode,
-        issuedAt: new Date(row.issuedAtMs).toISOString(),
-        logIndex: row.logIndex,
-        owner: row.owner,
-        visibility: row.visibility,
-      })),
-      next: rows.length === limit ? (rows.at(-1)?.logIndex ?? null) : null,
-    });
-  });
-  app.openapi(route("get", "/v1/receipts/{id}", "receipts.show", "A receipt as JSON", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.waitQuery }, responses: json("The JSON view; the signed form is the bundle.", schema.anyJson) }), async (context) =>
-    context.json(modules.receiptView(await bundleFor(context, context.req.param("id") ?? "")) as never),
+  app.openapi(
+    route("get", "/v1/receipts", "receipts.list", "Receipts of the caller", {
+      tags: ["receipts"],
+      request: { query: schema.listQuery },
+      responses: json("Newest first.", schema.receiptList),
+    }),
+    async (context) => {
+      const caller = await owner(context);
+      const query = schema.listQuery.parse(context.req.query());
+      const limit = Math.min(query.limit ?? 50, MAX_PAGE);
+      const rows = await index.receipts({
+        limit,
+        ...(auth.isOperator(caller.owner) ? {} : { owner: caller.owner }),
+        ...(query.before === undefined ? {} : { before: query.before }),
+        ...(query.model === undefined ? {} : { model: query.model }),
+      });
+      return context.json({
+        receipts: rows.map((row) => ({
+          receiptId: row.receiptId,
+          executionDigest: row.executionDigest,
+          kind: row.kind,
+          model: row.model,
+          mode: row.mode,
+          issuedAt: new Date(row.issuedAtMs).toISOString(),
+          logIndex: row.logIndex,
+          owner: row.owner,
+          visibility: row.visibility,
+        })),
+        next: rows.length === limit ? (rows.at(-1)?.logIndex ?? null) : null,
+      });
+    },
   );
-  app.openapi(route("get", "/v1/receipts/{id}/bundle", "receipts.bundle", "A receipt as its bundle", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.waitQuery }, responses: { 200: { description: "Everything needed to verify.", content: { [BUNDLE_MEDIA_TYPE]: { schema: schema.bytes } } }, default: schema.problem } }), async (context) =>
-    bytesResponse(await bundleFor(context, context.req.param("id") ?? ""), BUNDLE_MEDIA_TYPE),
+  app.openapi(
+    route("get", "/v1/receipts/{id}", "receipts.show", "A receipt as JSON", {
+      tags: ["receipts"],
+      request: { params: schema.receiptParams, query: schema.waitQuery },
+      responses: json("The JSON view; the signed form is the bundle.", schema.anyJson),
+    }),
+    async (context) =>
+      context.json(modules.receiptView(await bundleFor(context, context.req.param("id") ?? "")) as never),
   );
-  app.openapi(route("get", "/v1/receipts/{id}/proof", "receipts.proof", "That a receipt is in the log", { tags: ["receipts"], request: { params: schema.receiptParams, query: schema.proofQuery }, responses: { 200: { description: "C2SP .tlog-proof, or RFC 9942 COSE receipt.", content: { "text/plain": { schema: z.string() }, "application/cose": { schema: schema.bytes } } }, default: schema.problem } }), async (context) => {
-    const { logIndex } = await rowOf(context.req.param("id") ?? "");
-    if (context.req.query("format") === "cose") return bytesResponse(await exporter.coseReceipt(logIndex, waitOf(context)), "application/cose");
-    return bytesResponse(utf8ToBytes(await exporter.tlogProof(logIndex, waitOf(context))), "text/plain; charset=utf-8");
-  });
-  app.openapi(route("post", "/v1/receipts/{id}/air", "receipts.air", "A receipt as AIR v1", { tags: ["receipts"], request: { params: schema.receiptParams }, responses: { 200: { description: "COSE_Sign1 of the node.", content: { "application/cose": { schema: schema.bytes } } }, default: schema.problem } }), async (context) =>
-    bytesResponse(await modules.exportAir(await bundleFor(context, context.req.param("id") ?? "")), "application/cose"),
+  app.openapi(
+    route("get", "/v1/receipts/{id}/bundle", "receipts.bundle", "A receipt as its bundle", {
+      tags: ["receipts"],
+      request: { params: schema.receiptParams, query: schema.waitQuery },
+      responses: {
+        200: {
+          description: "Everything needed to verify.",
+          content: { [BUNDLE_MEDIA_TYPE]: { schema: schema.bytes } },
+        },
+        default: schema.problem,
+      },
+    }),
+    async (context) =>
+      context.body(Buffer.from(await bundleFor(context, context.req.param("id") ?? "")), 200, {
+        "content-type": BUNDLE_MEDIA_TYPE,
+      }),
   );
-  app.openapi(route("post", "/v1/receipts/{id}/erase-opening", "receipts.eraseOpening", "Erase what the server keeps of request and response", { tags: ["receipts"], request: { params: schema.receiptParams }, responses: { 204: { description: "Erased; the receipt stays valid." }, default: schema.problem } }), async (context) => {
-    await modules.log.eraseOpening(await readable(context, context.req.param("id") ?? ""));
-    return context.body(null, 204);
-  });
-  app.openapi(route("get", "/v1/trust", "trust.show", "A trust file for this gateway", { tags: ["receipts"], responses: json("Identities and log keys; believing them is the reader's decision.", schema.anyJson) }), (context) =>
-    context.json(trustView(modules.trust()) as never),
+  app.openapi(
+    route("get", "/v1/receipts/{id}/proof", "receipts.proof", "That a receipt is in the log", {
+      tags: ["receipts"],
+      request: { params: schema.receiptParams, query: schema.proofQuery },
+      responses: {
+        200: {
+          description: "C2SP .tlog-proof, or RFC 9942 COSE receipt.",
+          content: { "text/plain": { schema: z.string() }, "application/cose": { schema: schema.bytes } },
+        },
+        default: schema.problem,
+      },
+    }),
+    async (context) => {
+      const { logIndex } = await rowOf(context.req.param("id") ?? "");
+      if (context.req.query("format") === "cose")
+        return bytesResponse(await exporter.coseReceipt(logIndex, waitOf(context)), "application/cose");
+      return bytesResponse(
+        utf8ToBytes(await exporter.tlogProof(logIndex, waitOf(context))),
+        "text/plain; charset=utf-8",
+      );
+    },
+  );
+  app.openapi(
+    route("post", "/v1/receipts/{id}/air", "receipts.air", "A receipt as AIR v1", {
+      tags: ["receipts"],
+      request: { params: schema.receiptParams },
+      responses: {
+        200: { description: "COSE_Sign1 of the node.", content: { "application/cose": { schema: schema.bytes } } },
+        default: schema.problem,
+      },
+    }),
+    async (context) =>
+      bytesResponse(
+        await modules.exportAir(await bundleFor(context, context.req.param("id") ?? "")),
+        "application/cose",
+      ),
+  );
+  app.openapi(
+    route(
+      "post",
+      "/v1/receipts/{id}/erase-opening",
+      "receipts.eraseOpening",
+      "Erase what the server keeps of request and response",
+      {
+        tags: ["receipts"],
+        request: { params: schema.receiptParams },
+        responses: { 204: { description: "Erased; the receipt stays valid." }, default: schema.problem },
+      },
+    ),
+    async (context) => {
+      await modules.log.eraseOpening(await readable(context, context.req.param("id") ?? ""));
+      return context.body(null, 204);
+    },
+  );
+  app.openapi(
+    route("get", "/v1/trust", "trust.show", "A trust file for this gateway", {
+      tags: ["receipts"],
+      responses: json("Identities and log keys; believing them is the reader's decision.", schema.anyJson),
+    }),
+    (context) => context.json(trustView(modules.trust()) as never),
   );
 
   // Models
-  app.openapi(route("get", "/v1/models", "models.list", "Models", { tags: ["models"], request: { query: schema.prefixQuery }, responses: json("Current versions by name.", schema.modelList) }), async (context) => {
-    const caller = await callerOf(context);
-    const all = models.list(context.req.query("prefix") ?? "");
-    const mine = all.filter(({ visibility, owner: of }) => visibility === "public" || of === caller?.owner);
-    return context.json({ models: mine.map(listed) });
-  });
-  app.openapi(route("get", "/v1/models/{model}", "models.show", "One model", { tags: ["models"], request: { params: schema.modelParams }, responses: json("Version, history, manifest, signature, card.", schema.modelShown) }), async (context) => {
-    const model = await visible(context, context.req.param("model") ?? "");
-    const facts = await models.facts(model);
-    return context.json({
-      ...listed(model),
-      versions: models.versions(model.name).map(listed),
-      manifest: parseJson(facts.manifest.bytes) as never,
-      signature: facts.signature as never,
-      preprocessing: facts.preprocessing as never,
-      card: facts.card,
-    });
-  });
-  app.openapi(route("get", "/v1/models/{model}/files/{path}", "models.file", "One file of a model", { tags: ["models"], request: { params: schema.fileParams }, responses: { 200: { description: "The file.", content: { "application/octet-stream": { schema: schema.bytes } } }, default: schema.problem } }), async (context) => {
-    const model = await visible(context, context.req.param("model") ?? "");
-    const path = context.req.param("path") ?? "";
-    const { manifest } = (await models.facts(model)).manifest;
-    const file = manifest.files.find((one) => one.path === path);
-    if (!file) throw new AssayError("file_not_found", `The model ${model.name} has no file ${path}.`, { hints: [`It has: ${manifest.files.map((one) => one.path).join(", ")}.`] });
-    return streamResponse(modules.blobs.stream(file.sha256), file.sizeBytes, file.sha256);
-  });
-  app.openapi(route("post", "/v1/models/{model}/releases", "models.release", "Release a version", { tags: ["models"], request: { params: schema.modelParams, body: { content: { "application/json": { schema: schema.releaseBody } }, required: true } }, responses: json("The new version.", schema.modelListed) }), async (context) => {
-    const caller = await owner(context);
-    const name = context.req.param("model") ?? "";
-    assertNamespace(auth, caller, name);
-    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.releaseBody> }).valid("json");
-    return context.json(listed(await models.release({ name, manifest: utf8ToBytes(body.manifest), owner: caller.owner, visibility: body.visibility ?? "public" })));
-  });
-  for (const action of ["rollback", "deprecate"] as const) {
-    app.openapi(route("post", `/v1/models/{model}/${action}`, `models.${action}`, action === "rollback" ? "Make an older version current" : "Mark a version deprecated", { tags: ["models"], request: { params: schema.modelParams, body: { content: { "application/json": { schema: schema.versionBody } }, required: true } }, responses: json("The version.", schema.modelListed) }), async (context) => {
+  app.openapi(
+    route("get", "/v1/models", "models.list", "Models", {
+      tags: ["models"],
+      request: { query: schema.prefixQuery },
+      responses: json("Current versions by name.", schema.modelList),
+    }),
+    async (context) => {
+      const caller = await callerOf(context);
+      const all = models.list(context.req.query("prefix") ?? "");
+      const mine = all.filter(({ visibility, owner: of }) => visibility === "public" || of === caller?.owner);
+      return context.json({ models: mine.map(listed) });
+    },
+  );
+  app.openapi(
+    route("get", "/v1/models/{model}", "models.show", "One model", {
+      tags: ["models"],
+      request: { params: schema.modelParams },
+      responses: json("Version, history, manifest, signature, card.", schema.modelShown),
+    }),
+    async (context) => {
+      const model = await visible(context, context.req.param("model") ?? "");
+      const facts = await models.facts(model);
+      return context.json({
+        ...listed(model),
+        versions: models.versions(model.name).map(listed),
+        manifest: parseJson(facts.manifest.bytes) as never,
+        signature: facts.signature as never,
+        preprocessing: facts.preprocessing as never,
+        card: facts.card,
+      });
+    },
+  );
+  app.openapi(
+    route("get", "/v1/models/{model}/files/{path}", "models.file", "One file of a model", {
+      tags: ["models"],
+      request: { params: schema.fileParams },
+      responses: {
+        200: { description: "The file.", content: { "application/octet-stream": { schema: schema.bytes } } },
+        default: schema.problem,
+      },
+    }),
+    async (context) => {
+      const model = await visible(context, context.req.param("model") ?? "");
+      const path = context.req.param("path") ?? "";
+      const { manifest } = (await models.facts(model)).manifest;
+      const file = manifest.files.find((one) => one.path === path);
+      if (!file)
+        throw new AssayError("file_not_found", `The model ${model.name} has no file ${path}.`, {
+          hints: [`It has: ${manifest.files.map((one) => one.path).join(", ")}.`],
+        });
+      return streamResponse(modules.blobs.stream(file.sha256), file.sizeBytes, file.sha256);
+    },
+  );
+  app.openapi(
+    route("post", "/v1/models/{model}/releases", "models.release", "Release a version", {
+      tags: ["models"],
+      request: {
+        params: schema.modelParams,
+        body: { content: { "application/json": { schema: schema.releaseBody } }, required: true },
+      },
+      responses: json("The new version.", schema.modelListed),
+    }),
+    async (context) => {
       const caller = await owner(context);
-      const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.versionBody> }).valid("json");
-      return context.json(listed(await models.change(context.req.param("model") ?? "", body.version, action, caller.owner)));
-    });
+      const name = context.req.param("model") ?? "";
+      assertNamespace(auth, caller, name);
+      const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.releaseBody> }).valid(
+        "json",
+      );
+      return context.json(
+        listed(
+          await models.release({
+            name,
+            manifest: utf8ToBytes(body.manifest),
+            owner: caller.owner,
+            visibility: body.visibility ?? "public",
+          }),
+        ),
+      );
+    },
+  );
+  for (const action of ["rollback", "deprecate"] as const) {
+    app.openapi(
+      route(
+        "post",
+        `/v1/models/{model}/${action}`,
+        `models.${action}`,
+        action === "rollback" ? "Make an older version current" : "Mark a version deprecated",
+        {
+          tags: ["models"],
+          request: {
+            params: schema.modelParams,
+            body: { content: { "application/json": { schema: schema.versionBody } }, required: true },
+          },
+          responses: json("The version.", schema.modelListed),
+        },
+      ),
+      async (context) => {
+        const caller = await owner(context);
+        const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.versionBody> }).valid(
+          "json",
+        );
+        return context.json(
+          listed(await models.change(context.req.param("model") ?? "", body.version, action, caller.owner)),
+        );
+      },
+    );
   }
-  app.openapi(route("post", "/v1/blobs", "blobs.put", "Store a file", { tags: ["models"], request: { body: { content: { "application/octet-stream": { schema: schema.bytes } } } }, responses: json("Its id.", schema.blobStored) }), async (context) => {
-    await owner(context);
-    const body = context.req.raw.body;
-    const stored = await modules.blobs.put(body ? (body as unknown as AsyncIterable<Uint8Array>) : new Uint8Array(), { maxBytes: options.maxBlobBytes });
-    return context.json(stored);
-  });
+  app.openapi(
+    route("post", "/v1/blobs", "blobs.put", "Store a file", {
+      tags: ["models"],
+      request: { body: { content: { "application/octet-stream": { schema: schema.bytes } } } },
+      responses: json("Its id.", schema.blobStored),
+    }),
+    async (context) => {
+      await owner(context);
+      const body = context.req.raw.body;
+      const stored = await modules.blobs.put(body ? (body as unknown as AsyncIterable<Uint8Array>) : new Uint8Array(), {
+        maxBytes: options.maxBlobBytes,
+      });
+      return context.json(stored);
+    },
+  );
 
   // Tokens
-  app.openapi(route("post", "/v1/auth/challenge", "auth.challenge", "A challenge to sign", { tags: ["tokens"], request: { body: { content: { "application/json": { schema: schema.challengeBody } }, required: true } }, responses: json("Sign it within two minutes.", schema.challengeGiven) }), (context) => {
-    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.challengeBody> }).valid("json");
-    return context.json(auth.challenge(body.publicKey));
-  });
-  app.openapi(route("post", "/v1/auth/token", "auth.token", "A token for a signed challenge", { tags: ["tokens"], request: { body: { content: { "application/json": { schema: schema.tokenBody } }, required: true } }, responses: json("Shown once.", schema.tokenGiven) }), async (context) => {
-    const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.tokenBody> }).valid("json");
-    return context.json(await auth.token(body));
-  });
+  app.openapi(
+    route("post", "/v1/auth/challenge", "auth.challenge", "A challenge to sign", {
+      tags: ["tokens"],
+      request: { body: { content: { "application/json": { schema: schema.challengeBody } }, required: true } },
+      responses: json("Sign it within two minutes.", schema.challengeGiven),
+    }),
+    (context) => {
+      const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.challengeBody> }).valid(
+        "json",
+      );
+      return context.json(auth.challenge(body.publicKey));
+    },
+  );
+  app.openapi(
+    route("post", "/v1/auth/token", "auth.token", "A token for a signed challenge", {
+      tags: ["tokens"],
+      request: { body: { content: { "application/json": { schema: schema.tokenBody } }, required: true } },
+      responses: json("Shown once.", schema.tokenGiven),
+    }),
+    async (context) => {
+      const body = (context.req as unknown as { valid: (what: "json") => z.infer<typeof schema.tokenBody> }).valid(
+        "json",
+      );
+      return context.json(await auth.token(body));
+    },
+  );
 
   // Log (C2SP tlog-tiles)
   app.get("/log/vkeys", (context) => context.text(`${modules.logKeys.join("\n")}\n`));
@@ -357,7 +623,11 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     const state = modules.ready();
     return context.json(state, state.ready ? 200 : 503);
   });
-  app.get("/metrics", async (context) => context.text(await modules.metrics.registry.metrics(), 200, { "content-type": modules.metrics.registry.contentType }));
+  app.get("/metrics", async (context) =>
+    context.text(await modules.metrics.registry.metrics(), 200, {
+      "content-type": modules.metrics.registry.contentType,
+    }),
+  );
   app.get("/openapi.json", (context) => context.json(openApiDocument(app, options.version)));
   return app;
 }
@@ -390,11 +660,15 @@ function assertNamespace(auth: Auth, caller: Caller, name: string): void {
   const namespace = name.slice(0, name.indexOf("/"));
   const own = caller.owner.slice("ed25519:".length, "ed25519:".length + 16);
   if (namespace === own || auth.isOperator(caller.owner)) return;
-  throw new AssayError("namespace_not_yours", `The namespace ${namespace} is not yours.`, { hints: [`Yours is ${own}.`] });
+  throw new AssayError("namespace_not_yours", `The namespace ${namespace} is not yours.`, {
+    hints: [`Yours is ${own}.`],
+  });
 }
 
 function bytesResponse(bytes: Uint8Array, type: string): Response {
-  return new Response(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), { headers: { "content-type": type } });
+  return new Response(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {
+    headers: { "content-type": type },
+  });
 }
 
 function streamResponse(source: AsyncIterable<Uint8Array>, size: number, sha256: string): Response {
@@ -402,4 +676,3 @@ function streamResponse(source: AsyncIterable<Uint8Array>, size: number, sha256:
     headers: { "content-type": "application/octet-stream", "content-length": String(size), etag: `"${sha256}"` },
   });
 }
-

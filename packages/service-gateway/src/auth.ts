@@ -10,7 +10,11 @@ export type Auth = {
   /** A challenge for `publicKey` (raw Ed25519, base64), good for two minutes. Nothing is stored for it. */
   readonly challenge: (publicKey: string) => { readonly challenge: string; readonly expiresAt: string };
   /** Mints a token against a signed challenge. Throws `challenge_invalid`. */
-  readonly token: (request: { readonly publicKey: string; readonly challenge: string; readonly signature: string }) => Promise<{
+  readonly token: (request: {
+    readonly publicKey: string;
+    readonly challenge: string;
+    readonly signature: string;
+  }) => Promise<{
     readonly token: string;
     readonly expiresAt: string;
     readonly owner: string;
@@ -57,7 +61,8 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
     } catch (cause) {
       throw new AssayError("challenge_invalid", "The public key is not base64.", { cause });
     }
-    if (key.length !== 32) throw new AssayError("challenge_invalid", "The public key is not 32 bytes, as Ed25519 keys are.");
+    if (key.length !== 32)
+      throw new AssayError("challenge_invalid", "The public key is not 32 bytes, as Ed25519 keys are.");
     return key;
   };
 
@@ -69,12 +74,16 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       return { challenge: `${body}.${seal(body)}`, expiresAt: new Date(expires).toISOString() };
     },
     async token({ publicKey, challenge, signature }) {
-      const refused = (why: string): AssayError => new AssayError("challenge_invalid", `The challenge ${why}.`, { hints: ["Ask for a new challenge and sign it within two minutes."] });
+      const refused = (why: string): AssayError =>
+        new AssayError("challenge_invalid", `The challenge ${why}.`, {
+          hints: ["Ask for a new challenge and sign it within two minutes."],
+        });
       const key = keyBytes(publicKey);
       const cut = challenge.lastIndexOf(".");
       const body = challenge.slice(0, cut);
       const [of, expires] = body.split(".");
-      if (cut < 0 || !equalText(challenge.slice(cut + 1), seal(body)) || of !== publicKey) throw refused("was not given out for this key");
+      if (cut < 0 || !equalText(challenge.slice(cut + 1), seal(body)) || of !== publicKey)
+        throw refused("was not given out for this key");
       if (Number(expires) < now()) throw refused("has expired");
       if (spent.has(body)) throw refused("was used before");
       let bytes: Uint8Array;
@@ -83,9 +92,11 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       } catch {
         throw refused("is not signed in base64");
       }
-      if (!(await suite.verify("ed25519", key, utf8ToBytes(`assay/auth/1\n${challenge}`), bytes))) throw refused("is not signed by this key");
+      if (!(await suite.verify("ed25519", key, utf8ToBytes(`assay/auth/1\n${challenge}`), bytes)))
+        throw refused("is not signed by this key");
       for (const [old, until] of spent) if (until < now()) spent.delete(old);
-      if (spent.size >= MAX_CHALLENGES_SPENT) throw new AssayError("receipts_overloaded", "Too many tokens are being asked for.");
+      if (spent.size >= MAX_CHALLENGES_SPENT)
+        throw new AssayError("receipts_overloaded", "Too many tokens are being asked for.");
       spent.set(body, Number(expires));
       const token = `${PREFIX}${randomBytes(32).toString("base64url")}`;
       const owner = ownerOf(key);
@@ -103,7 +114,9 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       if (known && known.until > now()) return known.caller;
       const found = await secrets.token(hash);
       if (!found || found.expiresAtMs <= now()) {
-        throw new AssayError("token_invalid", "The token is unknown or has expired.", { hints: ["Sign a new challenge at /v1/auth/challenge."] });
+        throw new AssayError("token_invalid", "The token is unknown or has expired.", {
+          hints: ["Sign a new challenge at /v1/auth/challenge."],
+        });
       }
       const caller = { owner: found.owner, scopes: found.scopes };
       if (cache.size >= MAX_CACHED) cache.clear();

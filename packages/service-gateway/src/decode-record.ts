@@ -46,7 +46,11 @@ export function decodeRecord(suite: Pick<CryptoSuite, "sha256">, record: StoredR
       return {
         logIndex: record.index,
         heads,
-        row: { ...base, ...plain(first, first.header.keyset.slice(0, 16), document.notBeforeMs), executionDigest: bytesToHex(first.header.keyset) },
+        row: {
+          ...base,
+          ...plain(first, first.header.keyset.slice(0, 16), document.notBeforeMs),
+          executionDigest: bytesToHex(first.header.keyset),
+        },
         keyset: {
           subject: document.subject,
           bootSeq: document.bootSeq,
@@ -104,7 +108,10 @@ function plain(
   statement: Statement,
   id: Uint8Array,
   issuedAtMs: number,
-): Pick<ReceiptRow, "receiptId" | "executionDigest" | "kind" | "model" | "manifestDigest" | "mode" | "issuedAtMs" | "refersTo"> {
+): Pick<
+  ReceiptRow,
+  "receiptId" | "executionDigest" | "kind" | "model" | "manifestDigest" | "mode" | "issuedAtMs" | "refersTo"
+> {
   return {
     receiptId: bytesToHex(id),
     executionDigest: bytesToHex(statement.digest),

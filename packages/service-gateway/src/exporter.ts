@@ -1,7 +1,7 @@
 import { AssayError, bytesToHex, isAssayError } from "@assay/core";
 import type { CryptoSuite, Signer } from "@assay/core";
 import type { CheckpointNote, IndexStore, LogSink, StoredRecord } from "@assay/protocol";
-import { PROFILE, decodeEntry, encodeBundle, parseStatement } from "@assay/receipts";
+import { PROFILE, decodeEntry, parseStatement } from "@assay/receipts";
 import type { Bundle, BundledProof, BundledStatement } from "@assay/receipts";
 import { encodeCoseReceipt, formatTlogProof } from "@assay/tlog";
 import type { LogState } from "./log-state.ts";
@@ -18,9 +18,14 @@ export type ExporterModules = {
 
 /** Puts together, from log and index, what holders of receipts ask for. */
 export type Exporter = {
-  /** The bundle of the execution at `logIndex`, waiting up to `waitMs` for a checkpoint that covers it. */
-  readonly bundle: (logIndex: number, waitMs: number) => Promise<Bundle>;
-  readonly bundleBytes: (logIndex: number, waitMs: number) => Promise<Uint8Array>;
+  /**
+   * The bundle of the execution at `logIndex`, waiting up to `waitMs` for a checkpoint that covers it. Supplements are
+   * found through the index: without a database the bundle lacks them and `complete` says so.
+   */
+  readonly bundle: (
+    logIndex: number,
+    waitMs: number,
+  ) => Promise<{ readonly bundle: Bundle; readonly complete: boolean }>;
   /** Inclusion as C2SP `.tlog-proof` text. Throws `not_logged_yet` before a checkpoint covers it. */
   readonly tlogProof: (logIndex: number, waitMs: number) => Promise<string>;
   /** Inclusion as an RFC 9942 COSE receipt. */
@@ -73,24 +78,32 @@ export function createExporter({ log, index, state, suite, logSigner }: Exporter
   ): Promise<{ note: CheckpointNote; path: readonly Uint8Array[]; entry: Uint8Array }> => {
     const note = await covering(logIndex, waitMs);
     if (!note) {
-      throw new AssayError("not_logged_yet", `No checkpoint covers log index ${logIndex} yet.`, { hints: ["Ask again in a second."] });
+      throw new AssayError("not_logged_yet", `No checkpoint covers log index ${logIndex} yet.`, {
+        hints: ["Ask again in a second."],
+      });
     }
     const { entry } = await read(logIndex);
     return { note, entry, path: await log.inclusionProof(logIndex, note.size) };
   };
 
-  const supplementsOf = async (record: StoredRecord): Promise<readonly number[]> => {
+  const supplementsOf = async (record: StoredRecord): Promise<readonly number[] | undefined> => {
     const [envelope] = decodeEntry(record.entry);
     if (!envelope) return [];
     const { digest } = parseStatement(suite, envelope);
-    const rows = await index.supplements(bytesToHex(digest));
-    return rows.slice(0, MAX_SUPPLEMENTS).map(({ logIndex }) => logIndex);
+    try {
+      const rows = await index.supplements(bytesToHex(digest));
+      return rows.slice(0, MAX_SUPPLEMENTS).map(({ logIndex }) => logIndex);
+    } catch (error) {
+      if (isAssayError(error) && error.code === "database_unavailable") return undefined;
+      throw error;
+    }
   };
 
-  const bundle = async (logIndex: number, waitMs: number): Promise<Bundle> => {
+  const bundle = async (logIndex: number, waitMs: number): Promise<{ bundle: Bundle; complete: boolean }> => {
     const main = await read(logIndex);
     const records = [main];
-    for (const at of await supplementsOf(main)) records.push(await read(at));
+    const supplements = await supplementsOf(main);
+    for (const at of supplements ?? []) records.push(await read(at));
     const statements: BundledStatement[] = [];
     const needed = new Map<string, Uint8Array>();
     for (const record of records) {
@@ -118,16 +131,18 @@ export function createExporter({ log, index, state, suite, logSigner }: Exporter
       }
     }
     return {
-      profile: PROFILE.bundle,
-      statements,
-      keysets: await Promise.all([...needed.values()].map(keysetOf)),
-      ...(note ? { log: log_, checkpoints: [note.note] } : {}),
+      complete: supplements !== undefined,
+      bundle: {
+        profile: PROFILE.bundle,
+        statements,
+        keysets: await Promise.all([...needed.values()].map(keysetOf)),
+        ...(note ? { log: log_, checkpoints: [note.note] } : {}),
+      },
     };
   };
 
   return {
     bundle,
-    bundleBytes: async (logIndex, waitMs) => encodeBundle(await bundle(logIndex, waitMs)),
     async tlogProof(logIndex, waitMs) {
       const { note, path } = await inclusion(logIndex, waitMs);
       return formatTlogProof({ index: logIndex, path, checkpoint: note.note });

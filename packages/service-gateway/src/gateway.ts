@@ -56,7 +56,16 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       response.setHeader("x-request-id", requestId);
       await listener(request, response);
       infer.metrics.requests.inc({ route: "api", status: String(response.statusCode) });
-      logger.info({ requestId, method: request.method, path, status: response.statusCode, latencyMs: round(performance.now() - startedMs) }, "request");
+      logger.info(
+        {
+          requestId,
+          method: request.method,
+          path,
+          status: response.statusCode,
+          latencyMs: round(performance.now() - startedMs),
+        },
+        "request",
+      );
       return;
     }
     try {
@@ -80,35 +89,50 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       if (!request.complete) request.destroy();
       infer.metrics.requests.inc({ route: "infer", status: String(problem.status) });
       infer.metrics.refusals.inc({ code: problem.body.code });
-      const fields = { requestId, code: problem.body.code, status: problem.status, latencyMs: round(performance.now() - startedMs) };
+      const fields = {
+        requestId,
+        code: problem.body.code,
+        status: problem.status,
+        latencyMs: round(performance.now() - startedMs),
+      };
       if (problem.status >= 500) logger.error({ ...fields, err: describe(error) }, "inference failed");
       else logger.info(fields, "inference refused");
     }
   };
 
-  const server = createServer({ requestTimeout: options.requestTimeoutMs ?? 120_000, headersTimeout: 20_000, keepAliveTimeout: 30_000, maxHeaderSize: 32 * 1024 }, (request, response) => {
-    if (draining || inFlight >= maxInFlight) {
-      response.setHeader("connection", "close");
-      sendProblem(
-        response,
-        draining
-          ? new AssayError("gateway_draining", "The gateway is shutting down and takes no more work.")
-          : new AssayError("gateway_overloaded", `${inFlight} requests are in flight already.`, { hints: ["Send the request again after a moment."] }),
-        randomUUID(),
-      );
-      return;
-    }
-    inFlight++;
-    serve(request, response)
-      .catch((error: unknown) => {
-        logger.error({ err: describe(error) }, "request handler failed");
-        sendProblem(response, error, "unknown");
-      })
-      .finally(() => {
-        inFlight--;
-        if (inFlight === 0) settled?.();
-      });
-  });
+  const server = createServer(
+    {
+      requestTimeout: options.requestTimeoutMs ?? 120_000,
+      headersTimeout: 20_000,
+      keepAliveTimeout: 30_000,
+      maxHeaderSize: 32 * 1024,
+    },
+    (request, response) => {
+      if (draining || inFlight >= maxInFlight) {
+        response.setHeader("connection", "close");
+        sendProblem(
+          response,
+          draining
+            ? new AssayError("gateway_draining", "The gateway is shutting down and takes no more work.")
+            : new AssayError("gateway_overloaded", `${inFlight} requests are in flight already.`, {
+                hints: ["Send the request again after a moment."],
+              }),
+          randomUUID(),
+        );
+        return;
+      }
+      inFlight++;
+      serve(request, response)
+        .catch((error: unknown) => {
+          logger.error({ err: describe(error) }, "request handler failed");
+          sendProblem(response, error, "unknown");
+        })
+        .finally(() => {
+          inFlight--;
+          if (inFlight === 0) settled?.();
+        });
+    },
+  );
   server.on("clientError", (_error, socket) => {
     if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     else socket.destroy();
@@ -117,10 +141,16 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
     server.once("error", (cause: NodeJS.ErrnoException) => {
       const busy = cause.code === "EADDRINUSE";
       reject(
-        new AssayError("listen_failed", busy ? `Port ${options.port} on ${options.host} is in use.` : `The gateway cannot listen on ${options.host}:${options.port}.`, {
-          hints: busy ? ["Another gateway may be running; choose another port with --port."] : [],
-          cause,
-        }),
+        new AssayError(
+          "listen_failed",
+          busy
+            ? `Port ${options.port} on ${options.host} is in use.`
+            : `The gateway cannot listen on ${options.host}:${options.port}.`,
+          {
+            hints: busy ? ["Another gateway may be running; choose another port with --port."] : [],
+            cause,
+          },
+        ),
       );
     });
     server.listen(options.port, options.host, resolve);
@@ -176,8 +206,14 @@ function round(ms: number): number {
 }
 
 /** What a log line says of an error: its chain of messages and codes, never a body or a key. */
-export function describe(error: unknown): { readonly message: string; readonly code?: string; readonly cause?: unknown; readonly stack?: string } {
-  if (!(error instanceof Error)) return { message: String(error) };
+export function describe(error: unknown): {
+  readonly message: string;
+  readonly code?: string;
+  readonly cause?: unknown;
+  readonly stack?: string;
+} {
+  if (!(error instanceof Error))
+    return { message: typeof error === "string" ? error : "Something that is not an error was thrown." };
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
   const ours = problemOf(error).body.code !== "internal_error";
   return {

@@ -56,7 +56,12 @@ const RETRY_AFTER: Readonly<Record<number, string>> = { 503: "1", 507: "30" };
 export type HttpProblem = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: { readonly error: string; readonly code: string; readonly hints: readonly string[]; readonly docs: string };
+  readonly body: {
+    readonly error: string;
+    readonly code: string;
+    readonly hints: readonly string[];
+    readonly docs: string;
+  };
 };
 
 /** The answer to an error. A cause never leaves the process; what is not ours becomes `internal_error`. */
@@ -65,7 +70,12 @@ export function problemOf(error: unknown): HttpProblem {
     return {
       status: 500,
       headers: {},
-      body: { error: "Something unexpected went wrong here.", code: "internal_error", hints: ["The gateway's log has the details under this request's id."], docs: "/errors/internal_error.md" },
+      body: {
+        error: "Something unexpected went wrong here.",
+        code: "internal_error",
+        hints: ["The gateway's log has the details under this request's id."],
+        docs: "/errors/internal_error.md",
+      },
     };
   }
   const status = STATUS[error.code] ?? 400;
@@ -81,7 +91,11 @@ export function problemOf(error: unknown): HttpProblem {
 export function sendProblem(response: ServerResponse, error: unknown, requestId: string): HttpProblem {
   const problem = problemOf(error);
   if (!response.headersSent) {
-    response.writeHead(problem.status, { ...problem.headers, "content-type": "application/json", "x-request-id": requestId });
+    response.writeHead(problem.status, {
+      ...problem.headers,
+      "content-type": "application/json",
+      "x-request-id": requestId,
+    });
     response.end(JSON.stringify(problem.body));
   } else response.destroy();
   return problem;

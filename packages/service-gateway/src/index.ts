@@ -18,5 +18,7 @@ export { createMetrics } from "./metrics.ts";
 export type { GaugeSource, Metrics } from "./metrics.ts";
 export { createOpeningVault } from "./openings.ts";
 export type { OpeningVault } from "./openings.ts";
+export { decodeSidecar, encodeSidecar } from "./sidecar.ts";
+export type { Sidecar } from "./sidecar.ts";
 export { createRecorder, grantOf } from "./recorder.ts";
 export type { ExecutionDraft, GatewayDraft, Issuers, Recorded, Recorder } from "./recorder.ts";

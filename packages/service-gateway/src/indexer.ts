@@ -97,7 +97,11 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
     offer(decoded) {
       const last = kept.at(-1)?.logIndex;
       const first = decoded[0]?.logIndex;
-      if (first !== undefined && (last === undefined || last + 1 === first) && kept.length + decoded.length <= MAX_KEPT) {
+      if (
+        first !== undefined &&
+        (last === undefined || last + 1 === first) &&
+        kept.length + decoded.length <= MAX_KEPT
+      ) {
         kept = kept.length === 0 ? [...decoded] : kept.concat(decoded);
       } else kept = [];
       wake?.();

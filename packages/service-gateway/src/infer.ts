@@ -141,7 +141,12 @@ export async function handleInfer(
     grantSha256: suite.sha256(grant),
     opening:
       retention === "server-encrypted"
-        ? modules.vault.seal(execution.receiptId, execution.masterSalt, execution.requestFields, execution.responseFields)
+        ? modules.vault.seal(
+            execution.receiptId,
+            execution.masterSalt,
+            execution.requestFields,
+            execution.responseFields,
+          )
         : NOTHING,
   });
   const durableMs = performance.now();
@@ -204,8 +209,12 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Ui
       const [only] = chunks;
       resolve(chunks.length === 1 && only ? only : Buffer.concat(chunks, size));
     });
-    request.on("aborted", () => reject(new AssayError("request_aborted", "The client went away before its request had arrived.")));
-    request.on("error", (cause) => reject(new AssayError("request_aborted", "The request could not be read to its end.", { cause })));
+    request.on("aborted", () =>
+      reject(new AssayError("request_aborted", "The client went away before its request had arrived.")),
+    );
+    request.on("error", (cause) =>
+      reject(new AssayError("request_aborted", "The request could not be read to its end.", { cause })),
+    );
   });
 }
 
@@ -213,7 +222,12 @@ function single(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
-function hexHeader(headers: IncomingMessage["headers"], name: string, min: number, max: number): Uint8Array | undefined {
+function hexHeader(
+  headers: IncomingMessage["headers"],
+  name: string,
+  min: number,
+  max: number,
+): Uint8Array | undefined {
   const text = single(headers[name]);
   if (text === undefined) return undefined;
   try {

@@ -113,11 +113,17 @@ function restore(text: string | undefined, size: number): Saved {
     return {
       watermark: value.watermark,
       heads: new Map(
-        Object.entries(value.heads).map(([issuer, { seq, prev }]) => [issuer, prev === undefined ? { seq } : { seq, prev: hexToBytes(prev) }]),
+        Object.entries(value.heads).map(([issuer, { seq, prev }]) => [
+          issuer,
+          prev === undefined ? { seq } : { seq, prev: hexToBytes(prev) },
+        ]),
       ),
       keysets: new Map(Object.entries(value.keysets)),
       last: new Map(
-        value.last.map((mark) => [mark.subject, { ...mark, keyset: hexToBytes(mark.keyset), statement: hexToBytes(mark.statement) }]),
+        value.last.map((mark) => [
+          mark.subject,
+          { ...mark, keyset: hexToBytes(mark.keyset), statement: hexToBytes(mark.statement) },
+        ]),
       ),
       releases: [...value.releases],
     };

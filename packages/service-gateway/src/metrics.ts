@@ -32,11 +32,36 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
   }
   return {
     registry,
-    requests: new Counter({ name: "assay_http_requests_total", help: "Requests answered.", labelNames: ["route", "status"], registers }),
-    inferSeconds: new Histogram({ name: "assay_infer_seconds", help: "Inference request, from its last byte in to its answer's first byte out.", buckets: LATENCY_BUCKETS, registers }),
-    engineSeconds: new Histogram({ name: "assay_engine_seconds", help: "Time in the engine, a batch counted once for each request in it.", buckets: LATENCY_BUCKETS, registers }),
+    requests: new Counter({
+      name: "assay_http_requests_total",
+      help: "Requests answered.",
+      labelNames: ["route", "status"],
+      registers,
+    }),
+    inferSeconds: new Histogram({
+      name: "assay_infer_seconds",
+      help: "Inference request, from its last byte in to its answer's first byte out.",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    engineSeconds: new Histogram({
+      name: "assay_engine_seconds",
+      help: "Time in the engine, a batch counted once for each request in it.",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
     receipts: new Counter({ name: "assay_receipts_total", help: "Receipts made durable.", registers }),
-    receiptSeconds: new Histogram({ name: "assay_receipt_seconds", help: "From the engine's result to the durable receipt.", buckets: LATENCY_BUCKETS, registers }),
-    refusals: new Counter({ name: "assay_refusals_total", help: "Requests refused, by code.", labelNames: ["code"], registers }),
+    receiptSeconds: new Histogram({
+      name: "assay_receipt_seconds",
+      help: "From the engine's result to the durable receipt.",
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    refusals: new Counter({
+      name: "assay_refusals_total",
+      help: "Requests refused, by code.",
+      labelNames: ["code"],
+      registers,
+    }),
   };
 }

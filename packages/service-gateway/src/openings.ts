@@ -6,7 +6,12 @@ import type { FieldValue, FullOpening } from "@assay/receipts";
 /** Keeps openings for owners who ask for it, encrypted on this server's disk. */
 export type OpeningVault = {
   /** Encrypted bytes to store beside the record, bound to its receipt id. */
-  readonly seal: (receiptId: Uint8Array, salt: Uint8Array, request: readonly FieldValue[], response: readonly FieldValue[]) => Uint8Array;
+  readonly seal: (
+    receiptId: Uint8Array,
+    salt: Uint8Array,
+    request: readonly FieldValue[],
+    response: readonly FieldValue[],
+  ) => Uint8Array;
   /** Both sides, in the order a bundle wants. Throws `opening_unreadable`. */
   readonly open: (receiptId: Uint8Array, sealed: Uint8Array) => readonly FullOpening[];
 };
@@ -40,7 +45,11 @@ export function createOpeningVault(secret: Uint8Array): OpeningVault {
         decipher.setAAD(receiptId);
         decipher.setAuthTag(sealed.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES));
         const plain = Buffer.concat([decipher.update(sealed.subarray(1 + NONCE_BYTES + TAG_BYTES)), decipher.final()]);
-        const [salt, request, response] = decodeCbor(new Uint8Array(plain), { maxBytes: plain.length }) as [Uint8Array, [string, Uint8Array][], [string, Uint8Array][]];
+        const [salt, request, response] = decodeCbor(new Uint8Array(plain), { maxBytes: plain.length }) as [
+          Uint8Array,
+          [string, Uint8Array][],
+          [string, Uint8Array][],
+        ];
         const side = (name: "request" | "response", fields: [string, Uint8Array][]): FullOpening => ({
           side: name,
           salt,
@@ -50,7 +59,9 @@ export function createOpeningVault(secret: Uint8Array): OpeningVault {
         });
         return [side("request", request), side("response", response)];
       } catch (cause) {
-        throw new AssayError("opening_unreadable", "The stored opening of this receipt cannot be decrypted.", { cause });
+        throw new AssayError("opening_unreadable", "The stored opening of this receipt cannot be decrypted.", {
+          cause,
+        });
       }
     },
   };

@@ -83,7 +83,12 @@ export type Recorder = {
 };
 
 type Job =
-  | { readonly kind: "execution"; readonly draft: ExecutionDraft; readonly done: (result: Recorded) => void; readonly failed: (error: unknown) => void }
+  | {
+      readonly kind: "execution";
+      readonly draft: ExecutionDraft;
+      readonly done: (result: Recorded) => void;
+      readonly failed: (error: unknown) => void;
+    }
   | {
       readonly kind: "gateway";
       readonly draft: GatewayDraft;
@@ -152,13 +157,11 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   };
 
   const logKeysets = async (): Promise<void> => {
-    const records = [issuers.node, issuers.gateway].map(
-      ({ keysetStatement, keysetBytes }): LogRecord => ({
-        entry: encodeEntry([keysetStatement.envelope]),
-        claims: encodeSidecar({ claims: [keysetBytes], visibility: "public" }),
-        opening: new Uint8Array(),
-      }),
-    );
+    const records = [issuers.node, issuers.gateway].map(({ keysetStatement, keysetBytes }): LogRecord => ({
+      entry: encodeEntry([keysetStatement.envelope]),
+      claims: encodeSidecar({ claims: [keysetBytes], visibility: "public" }),
+      opening: new Uint8Array(),
+    }));
     const indexes = await log.append(records);
     onRecorded(
       records.map((record, i) => decodeRecord(suite, { ...record, index: indexes[i] ?? 0, erased: false })),
@@ -169,7 +172,13 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   const write = async (jobs: readonly Job[]): Promise<void> => {
     const executions = jobs.filter((job) => job.kind === "execution");
     const others = jobs.filter((job) => job.kind === "gateway");
-    const signed = executions.length === 0 ? [] : issuers.node.issue("execution", executions.map(({ draft }) => draft));
+    const signed =
+      executions.length === 0
+        ? []
+        : issuers.node.issue(
+            "execution",
+            executions.map(({ draft }) => draft),
+          );
     const serviceClaims = executions.map(({ draft }, i) => {
       const statement = signed[i];
       if (!statement) throw new TypeError("A statement was not signed.");
@@ -188,8 +197,11 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       opening: draft.opening,
     }));
     const statements = others.map(({ draft }) => {
-      const claims = draft.kind === "release" ? encodeClaims("release", draft.claims) : encodeClaims("supplement", draft.claims);
-      const [statement] = issuers.gateway.issue(draft.kind, [{ claims, subject: draft.subject, issuedAtMs: draft.issuedAtMs }]);
+      const claims =
+        draft.kind === "release" ? encodeClaims("release", draft.claims) : encodeClaims("supplement", draft.claims);
+      const [statement] = issuers.gateway.issue(draft.kind, [
+        { claims, subject: draft.subject, issuedAtMs: draft.issuedAtMs },
+      ]);
       if (!statement) throw new TypeError("A statement was not signed.");
       records.push({
         entry: encodeEntry([statement.envelope]),
@@ -206,8 +218,13 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     const decoded: DecodedRecord[] = [];
     for (const [i, { draft }] of executions.entries()) {
       const [execution, service, logIndex] = [signed[i], services[i], indexes[i]];
-      if (!execution || !service || logIndex === undefined) throw new TypeError("The log answered with too few indexes.");
-      decoded.push({ logIndex, row: executionRow(draft, execution, service, logIndex), heads: headsOf(execution, service) });
+      if (!execution || !service || logIndex === undefined)
+        throw new TypeError("The log answered with too few indexes.");
+      decoded.push({
+        logIndex,
+        row: executionRow(draft, execution, service, logIndex),
+        heads: headsOf(execution, service),
+      });
     }
     for (let i = executions.length; i < records.length; i++) {
       const record = records[i];

@@ -1,8 +1,26 @@
 import { z } from "@hono/zod-openapi";
+import { inferRequestSchema, inferResponseSchema, requestTensorSchema, responseTensorSchema } from "@assay/protocol";
 
 /** Schemas of the gateway's own JSON; the Open Inference Protocol's are in `protocol`. */
-const hex32 = z.string().regex(/^[0-9a-f]{64}$/).describe("32 bytes in lower-case hexadecimal");
-const modelName = z.string().max(200).describe("namespace/name, or namespace/name@version").openapi({ example: "demo/digits" });
+
+// Nested data is recursive, which a document of finite depth cannot say: there it is a list of anything.
+const data = z.array(z.unknown()).optional().describe("Row-major values, flat or nested; absent for binary tensors.");
+export const inferRequest = inferRequestSchema
+  .extend({ inputs: z.array(requestTensorSchema.extend({ data })).min(1) })
+  .openapi("InferRequest");
+export const inferResponse = inferResponseSchema
+  .extend({ outputs: z.array(responseTensorSchema.extend({ data })) })
+  .openapi("InferResponse");
+
+const hex32 = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/)
+  .describe("32 bytes in lower-case hexadecimal");
+const modelName = z
+  .string()
+  .max(200)
+  .describe("namespace/name, or namespace/name@version")
+  .openapi({ example: "demo/digits" });
 
 export const bytes = z.string().openapi({ format: "binary" });
 export const anyJson = z.record(z.string(), z.unknown());
@@ -15,15 +33,28 @@ export const problemBody = z
     docs: z.string(),
   })
   .openapi("Problem");
-export const problem = { description: "What was wrong, with a stable code.", content: { "application/json": { schema: problemBody } } };
+export const problem = {
+  description: "What was wrong, with a stable code.",
+  content: { "application/json": { schema: problemBody } },
+};
 
 export const modelParams = z.object({ model: modelName.openapi({ param: { name: "model", in: "path" } }) });
-export const versionParams = modelParams.extend({ version: z.string().regex(/^[1-9][0-9]*$/).openapi({ param: { name: "version", in: "path" } }) });
+export const versionParams = modelParams.extend({
+  version: z
+    .string()
+    .regex(/^[1-9][0-9]*$/)
+    .openapi({ param: { name: "version", in: "path" } }),
+});
 export const fileParams = modelParams.extend({ path: z.string().openapi({ param: { name: "path", in: "path" } }) });
-export const receiptParams = z.object({ id: z.string().openapi({ param: { name: "id", in: "path" }, example: "0193a1b2c3d4e5f60718293a4b5c6d7e" }) });
+export const receiptParams = z.object({
+  id: z.string().openapi({ param: { name: "id", in: "path" }, example: "0193a1b2c3d4e5f60718293a4b5c6d7e" }),
+});
 
 export const inferHeaders = z.object({
-  "inference-header-content-length": z.string().optional().describe("Length of the JSON before binary tensors; 0 for a raw request."),
+  "inference-header-content-length": z
+    .string()
+    .optional()
+    .describe("Length of the JSON before binary tensors; 0 for a raw request."),
   "assay-client-nonce": z.string().optional().describe("8 to 64 bytes in hexadecimal, to be found in the receipt."),
   "assay-preprocessing-digest": hex32.optional().describe("SHA-256 of the preprocessing document that was applied."),
   "assay-retention": z.enum(["none", "client-encrypted", "server-encrypted"]).optional(),
@@ -38,7 +69,12 @@ export const receiptHeaders = {
   "assay-log-index": header("Place in the transparency log."),
 };
 
-export const waitQuery = z.object({ waitMs: z.string().optional().describe("Milliseconds to wait for a checkpoint that covers the receipt, at most 30,000.") });
+export const waitQuery = z.object({
+  waitMs: z
+    .string()
+    .optional()
+    .describe("Milliseconds to wait for a checkpoint that covers the receipt, at most 30,000."),
+});
 export const proofQuery = waitQuery.extend({ format: z.enum(["tlog-proof", "cose"]).optional() });
 export const listQuery = z.object({
   limit: z.coerce.number().int().min(1).max(1000).optional(),
@@ -80,24 +116,38 @@ export const modelListed = z
   })
   .openapi("ModelVersion");
 export const modelList = z.object({ models: z.array(modelListed) }).openapi("ModelList");
-const item = z.object({ name: z.string(), datatype: z.string(), shape: z.array(z.number().int()).describe("-1 for an axis that is free") });
+const item = z.object({
+  name: z.string(),
+  datatype: z.string(),
+  shape: z.array(z.number().int()).describe("-1 for an axis that is free"),
+});
 export const modelShown = modelListed
   .extend({
     versions: z.array(modelListed),
-    manifest: z.unknown().describe("OCI image manifest (CNCF ModelPack); SHA-256 of its canonical bytes is manifestDigest."),
+    manifest: z
+      .unknown()
+      .describe("OCI image manifest (CNCF ModelPack); SHA-256 of its canonical bytes is manifestDigest."),
     signature: z.object({ inputs: z.array(item.extend({ optional: z.boolean() })), outputs: z.array(item) }),
     preprocessing: z.unknown(),
     card: z.string().nullable(),
   })
   .openapi("Model");
-export const releaseBody = z.object({ manifest: z.string().max(4 * 1024 * 1024), visibility: z.enum(["public", "private"]).optional() }).openapi("Release");
+export const releaseBody = z
+  .object({ manifest: z.string().max(4 * 1024 * 1024), visibility: z.enum(["public", "private"]).optional() })
+  .openapi("Release");
 export const versionBody = z.object({ version: z.number().int().positive() }).openapi("VersionChoice");
 export const blobStored = z.object({ sha256: hex32, sizeBytes: z.number().int() }).openapi("Blob");
 
 const base64 = z.string().max(4096);
-export const challengeBody = z.object({ publicKey: base64.describe("Raw Ed25519 key, base64") }).openapi("ChallengeRequest");
+export const challengeBody = z
+  .object({ publicKey: base64.describe("Raw Ed25519 key, base64") })
+  .openapi("ChallengeRequest");
 export const challengeGiven = z.object({ challenge: z.string(), expiresAt: z.string() }).openapi("Challenge");
 export const tokenBody = z
-  .object({ publicKey: base64, challenge: z.string().max(4096), signature: base64.describe('Over UTF-8 of "assay/auth/1", a newline and the challenge') })
+  .object({
+    publicKey: base64,
+    challenge: z.string().max(4096),
+    signature: base64.describe('Over UTF-8 of "assay/auth/1", a newline and the challenge'),
+  })
   .openapi("TokenRequest");
 export const tokenGiven = z.object({ token: z.string(), expiresAt: z.string(), owner: z.string() }).openapi("Token");

@@ -1,0 +1,456 @@
+import { randomBytes } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { destination, pino } from "pino";
+import type { Logger } from "pino";
+import { AssayError, bytesToHex } from "@assay/core";
+import { openBlobStore } from "@assay/driver-blobs";
+import { nodeSuite, openKeystore } from "@assay/driver-crypto";
+import { openLog } from "@assay/driver-log";
+import type { FileLog } from "@assay/driver-log";
+import { createOrtRuntime } from "@assay/driver-ort";
+import {
+  claimDatabaseMode,
+  connectDatabase,
+  createIndexStore,
+  createSecretStore,
+  migrateDatabase,
+  startEmbeddedPostgres,
+} from "@assay/driver-postgres";
+import { decodeClaims, exportAir, keyId, receiptJson, trustView, viewReceipt } from "@assay/receipts";
+import type { Trust } from "@assay/receipts";
+import {
+  createApi,
+  createAuth,
+  createExporter,
+  createMetrics,
+  createOpeningVault,
+  createRecorder,
+  decodeSidecar,
+  describe,
+  openLogState,
+  ownerOf,
+  startGateway,
+  startIndexer,
+} from "@assay/service-gateway";
+import type { Indexer, ServableModel } from "@assay/service-gateway";
+import { createHub, parseModelName } from "@assay/service-hub";
+import type { Hub, MaterialisedModel, ModelVersion } from "@assay/service-hub";
+import { createNode } from "@assay/service-node";
+import { formatVkey } from "@assay/tlog";
+import { seedDemoModels } from "../demo/seed.ts";
+import { deferStores } from "./deferred-index.ts";
+import type { Stores } from "./deferred-index.ts";
+import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
+import { openParties } from "./parties.ts";
+
+export type ServerConfig = {
+  /** Directory of all state. */
+  readonly home: string;
+  readonly host: string;
+  readonly port: number;
+  /** A PostgreSQL of one's own; absent means the embedded child. */
+  readonly databaseUrl?: string;
+  /** The child's program and the arguments Node needs for it. */
+  readonly childEntry: string;
+  readonly nodeArgs?: readonly string[];
+  /** Whether the demo models are released if they are not there. Default true. */
+  readonly seed?: boolean;
+  readonly logLevel?: "silent" | "error" | "warn" | "info" | "debug";
+  /** Where log lines go; default standard error. */
+  readonly logger?: Logger;
+  readonly runtime?: Partial<Parameters<typeof createOrtRuntime>[0]>;
+  readonly maxBodyBytes?: number;
+  readonly now?: () => number;
+  readonly version: string;
+  /** Passed to the log, so that a test may take the disk away. */
+  readonly log?: Partial<Parameters<typeof openLog>[0]>;
+};
+
+export type RunningServer = {
+  readonly url: string;
+  readonly trust: Trust;
+  readonly hub: Hub;
+  readonly log: FileLog;
+  readonly runtime: ReturnType<typeof createOrtRuntime>;
+  /** Resolves when the database is there and the index has caught up; rejects when it did not start. */
+  readonly databaseReady: Promise<void>;
+  /** Empties every derived table and makes it again from the log; resolves with the fingerprints before and after. */
+  readonly rebuildIndex: () => Promise<{ readonly before: string; readonly after: string }>;
+  /** Stops taking work, answers what is under way, makes everything durable, stops the children. */
+  readonly close: () => Promise<void>;
+};
+
+const STATE_SAVE_MS = 5000;
+const MAX_RECENT = 100_000;
+const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
+const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
+
+/** Starts everything in this process over `config.home`: log, hub, runtime, database, gateway. */
+export async function startServer(config: ServerConfig): Promise<RunningServer> {
+  const now = config.now ?? Date.now;
+  const { home } = config;
+  const at = (...parts: readonly string[]): string => join(home, ...parts);
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  for (const folder of ["log", "blobs", "models"]) await mkdir(at(folder), { recursive: true, mode: 0o700 });
+  const logger =
+    config.logger ??
+    pino({ level: config.logLevel ?? "info", base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination(2));
+  const keystore = openKeystore(at("keys"));
+  const suite = nodeSuite;
+  const undo: (() => Promise<unknown>)[] = [];
+  try {
+    const ownerKey = keystore.signer("owner", "ed25519");
+    const logKey = keystore.signer("log", "ed25519");
+    const origin = `assay.local/${bytesToHex(keyId(suite, logKey.publicKey))}`;
+    const log = await openLog({
+      directory: at("log"),
+      origin,
+      signers: { ed25519: logKey, mlDsa44: keystore.signer("log-pq", "ml-dsa-44") },
+      suite,
+      now,
+      ...config.log,
+    });
+    undo.push(() => log.close());
+
+    // The database comes up beside everything else; nothing on the way to an answer waits for it.
+    const starting = startDatabase(config, at("database"), logger);
+    const stores = deferStores(starting.then(({ stores: ready }) => ready));
+    undo.push(async () => {
+      await starting.then(
+        ({ close }) => close(),
+        () => undefined,
+      );
+    });
+    starting.catch((error: unknown) => logger.error({ err: describe(error) }, "database did not start"));
+
+    const blobs = await openBlobStore({ directory: at("blobs") });
+    const state = await openLogState({
+      log,
+      suite,
+      load: () => readFileIfThere(at("log-state.json")),
+      store: (text) => writeFileAtomic(at("log-state.json"), text),
+    });
+    const parties = openParties(keystore, state, "local", now);
+    const head = (subject: string) => state.head(subject);
+    const nodeHead = head(parties.nodeSubject);
+    const gatewayHead = head(parties.gatewaySubject);
+    let indexer: Indexer | undefined;
+    const recorder = createRecorder({
+      log,
+      suite,
+      issuers: await parties.issue({
+        ...(nodeHead ? { node: nodeHead } : {}),
+        ...(gatewayHead ? { gateway: gatewayHead } : {}),
+      }),
+      rotate: (heads) => parties.issue(heads),
+      now,
+      onRecorded: (decoded, next) => {
+        state.apply(decoded, next);
+        indexer?.offer(decoded);
+      },
+    });
+    await recorder.begin();
+    undo.push(() => recorder.drain());
+
+    const hub = createHub({
+      blobs,
+      suite,
+      record: (claims, subject) =>
+        recorder.state({
+          kind: "release",
+          claims,
+          subject,
+          issuedAtMs: claims.issuedAtMs,
+          owner: claims.owner,
+          visibility: claims.visibility,
+        }),
+      now,
+      random: (bytes) => new Uint8Array(randomBytes(bytes)),
+      files: hubFiles(at("models")),
+    });
+    for (const logIndex of state.releases()) await replayRelease(hub, log, logIndex);
+
+    const runtime = createOrtRuntime({
+      childEntry: config.childEntry,
+      ...(config.nodeArgs ? { nodeArgs: config.nodeArgs } : {}),
+      ...config.runtime,
+    });
+    undo.push(() => runtime.close());
+    const node = createNode({ runtime, suite, now, random: pooledRandom() });
+
+    const trust: Trust = {
+      identities: parties.identities,
+      keysets: [],
+      logs: [{ origin, keys: log.keys.map(formatVkey), witnesses: [], quorum: 0 }],
+      revoked: [],
+      roots: [],
+      chains: [],
+    };
+    await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
+
+    indexer = startIndexer({
+      log,
+      index: stores.index,
+      suite,
+      onError: (error) => {
+        if (stores.started() || stores.failure() !== undefined)
+          logger.warn({ err: describe(error) }, "index is behind the log");
+      },
+    });
+    const running = indexer;
+    undo.push(() => running.stop());
+
+    if (config.seed !== false) await seedDemoModels({ hub, blobs, suite, owner: ownerOf(ownerKey.publicKey) });
+
+    const saver = setInterval(
+      () => void state.save().catch((error: unknown) => logger.warn({ err: describe(error) }, "log state not saved")),
+      STATE_SAVE_MS,
+    );
+    saver.unref();
+    undo.push(async () => {
+      clearInterval(saver);
+      await state.save();
+    });
+
+    const recent = new Map<string, number>();
+    const metrics = createMetrics([
+      { name: "assay_log_records", help: "Records in the log.", read: () => log.size() },
+      {
+        name: "assay_index_lag_records",
+        help: "Records that the log has and the index lacks.",
+        read: () => running.lag().records,
+      },
+      { name: "assay_receipts_pending", help: "Receipts that wait to be written.", read: () => recorder.pending() },
+      { name: "assay_runtime_children", help: "Runtime child processes.", read: () => runtime.stats().children },
+      { name: "assay_runtime_sessions", help: "Warm model sessions.", read: () => runtime.stats().sessions },
+      {
+        name: "assay_runtime_session_bytes",
+        help: "Estimated memory of warm sessions.",
+        read: () => runtime.stats().sessionBytes,
+      },
+      {
+        name: "assay_runtime_queued_requests",
+        help: "Requests that wait for a session.",
+        read: () => runtime.stats().queued,
+      },
+      {
+        name: "assay_runtime_restarts",
+        help: "Child processes that had to be replaced.",
+        read: () => runtime.stats().restarts,
+      },
+      { name: "assay_process_resident_bytes", help: "Memory of this process.", read: () => process.memoryUsage.rss() },
+    ]);
+    const auth = createAuth({
+      secrets: stores.secrets,
+      suite,
+      challengeSecret: keystore.secret("challenges"),
+      operatorKey: ownerKey.publicKey,
+      now,
+    });
+    const vault = createOpeningVault(keystore.secret("openings"));
+    const exporter = createExporter({ log, index: stores.index, state, suite, logSigner: logKey });
+    const servable = createServable(hub);
+    const api = createApi({
+      log,
+      index: stores.index,
+      blobs,
+      suite,
+      models: modelsModule(hub),
+      exporter,
+      recorder,
+      vault,
+      auth,
+      metrics,
+      trust: () => trust,
+      logKeys: log.keys.map(formatVkey),
+      receiptView: (bundle) => receiptJson(requireView(bundle)),
+      exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
+      recent: (receiptId) => recent.get(receiptId),
+      ready: () => readiness(log),
+      options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
+    });
+    const gateway = await startGateway(
+      { host: config.host, port: config.port },
+      {
+        api,
+        logger,
+        infer: {
+          execute: (request) => node.execute(request),
+          model: servable,
+          rawInput: async (model) => {
+            const { signature } = await hub.facts(hub.catalogue.resolve(model.name, model.version));
+            const [only, ...more] = signature.inputs;
+            return only && more.length === 0
+              ? { rawInput: { name: only.name, datatype: only.datatype as never, shape: only.shape } }
+              : {};
+          },
+          recorder,
+          vault,
+          auth,
+          suite,
+          metrics,
+          nodeSubject: parties.nodeSubject,
+          now,
+          maxBodyBytes: config.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES,
+          onReceipt: (receiptId, logIndex) => {
+            if (recent.size >= MAX_RECENT)
+              for (const oldest of recent.keys()) {
+                recent.delete(oldest);
+                break;
+              }
+            recent.set(receiptId, logIndex);
+          },
+        },
+      },
+    );
+    undo.push(() => gateway.close());
+    let closing: Promise<void> | undefined;
+    return {
+      url: gateway.url,
+      trust,
+      hub,
+      log,
+      runtime,
+      databaseReady: starting.then(async () => {
+        await running.settled(log.size(), 30_000);
+      }),
+      async rebuildIndex() {
+        await starting;
+        await running.settled(log.size(), 60_000);
+        const before = await stores.index.fingerprint();
+        await stores.index.reset();
+        const again = startIndexer({
+          log,
+          index: stores.index,
+          suite,
+          onError: (error) => logger.warn({ err: describe(error) }, "index is behind the log"),
+        });
+        const settled = await again.settled(log.size(), 600_000);
+        await again.stop();
+        if (!settled)
+          throw new AssayError("database_unavailable", "The index could not be rebuilt to the end of the log.");
+        return { before, after: await stores.index.fingerprint() };
+      },
+      close() {
+        closing ??= unwind(undo);
+        return closing;
+      },
+    };
+  } catch (error) {
+    await unwind(undo);
+    throw error;
+  }
+}
+
+async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
+  for (const step of undo.splice(0).toReversed()) await step();
+}
+
+async function startDatabase(
+  config: ServerConfig,
+  directory: string,
+  logger: Logger,
+): Promise<{ stores: Stores; close: () => Promise<void> }> {
+  let url = config.databaseUrl;
+  let stop: () => Promise<void> = () => Promise.resolve();
+  if (url === undefined) {
+    await mkdir(directory, { recursive: true });
+    const embedded = await startEmbeddedPostgres({
+      directory,
+      onEvent: (event) =>
+        logger.warn(
+          event.type === "given_up" ? { type: event.type, err: describe(event.cause) } : event,
+          "embedded database",
+        ),
+    });
+    url = embedded.url;
+    stop = () => embedded.close();
+  } else {
+    await mkdir(directory, { recursive: true });
+    await claimDatabaseMode(directory, "url");
+  }
+  const database = connectDatabase({ url, onUnavailable: () => logger.warn("database unavailable") });
+  try {
+    await migrateDatabase(database);
+  } catch (error) {
+    await database.close();
+    await stop();
+    throw error;
+  }
+  return {
+    stores: { index: createIndexStore(database), secrets: createSecretStore(database) },
+    async close() {
+      await database.close();
+      await stop();
+    },
+  };
+}
+
+async function replayRelease(hub: Hub, log: FileLog, logIndex: number): Promise<void> {
+  const record = await log.read(logIndex);
+  if (!record) throw new AssayError("log_corrupt", `The release at log index ${logIndex} is missing.`);
+  const [claims] = decodeSidecar(record.claims).claims;
+  if (claims) hub.catalogue.apply(decodeClaims("release", claims), logIndex);
+}
+
+/** Resolves names on the hot path without awaiting the hub once a version is on disk. */
+function createServable(hub: Hub): (name: string, version: number | undefined) => Promise<ServableModel> {
+  const onDisk = new Map<string, MaterialisedModel>();
+  return async (name, version) => {
+    const found = hub.catalogue.resolve(parseModelName(name).name, version);
+    const key = `${found.name}@${found.version}`;
+    const known = onDisk.get(key);
+    if (known) return known;
+    const model = await hub.materialise(found);
+    onDisk.set(key, model);
+    return model;
+  };
+}
+
+function modelsModule(hub: Hub): Parameters<typeof createApi>[0]["models"] {
+  const resolve = (text: string): ModelVersion => {
+    const { name, version } = parseModelName(text);
+    return hub.catalogue.resolve(name, version);
+  };
+  return {
+    resolve,
+    versions: (name) => hub.catalogue.versions(name),
+    list: (prefix) =>
+      hub.catalogue
+        .names()
+        .filter((name) => name.startsWith(prefix))
+        .flatMap((name) => hub.catalogue.current(name) ?? []),
+    facts: (model) => hub.facts(hub.catalogue.resolve(model.name, model.version)),
+    release: (request) => hub.release(request),
+    change: (name, version, action, owner) => hub.change(name, version, action, owner),
+  };
+}
+
+function readiness(log: FileLog): { ready: boolean; reasons: readonly string[] } {
+  const { error } = log.status();
+  return error ? { ready: false, reasons: [error.message] } : { ready: true, reasons: [] };
+}
+
+function requireView(bundle: Uint8Array): Extract<ReturnType<typeof viewReceipt>, { view: unknown }>["view"] {
+  const taken = viewReceipt(nodeSuite, bundle);
+  if ("fault" in taken) throw new AssayError(taken.fault.code, taken.fault.message);
+  return taken.view;
+}
+
+/** Randomness drawn in pages: one system call serves a hundred receipts. Bytes are handed out once. */
+function pooledRandom(): (bytes: number) => Uint8Array {
+  const PAGE = 4096;
+  let page = new Uint8Array();
+  let used = 0;
+  return (bytes) => {
+    if (used + bytes > page.length) {
+      page = new Uint8Array(randomBytes(Math.max(PAGE, bytes)));
+      used = 0;
+    }
+    const out = page.slice(used, used + bytes);
+    page.fill(0, used, used + bytes);
+    used += bytes;
+    return out;
+  };
+}
