@@ -6,7 +6,7 @@ import type { SegmentReader } from "./segment-reader.ts";
  * Most bytes of records in one batch, and so most that recovery reads at once: a call of the largest size joins a
  * batch that was just short of its own limit.
  */
-export const MAX_BATCH_BYTES = MAX_CALL_BYTES;
+const MAX_BATCH_BYTES = MAX_CALL_BYTES;
 
 /** The next batch of a segment, its end, or why what stands there is not a batch. */
 export type BatchRead =

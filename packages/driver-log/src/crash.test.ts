@@ -10,6 +10,7 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { createHash } from "node:crypto";
@@ -176,13 +177,13 @@ type Seen = { acked: number; checkpoints: CheckpointNote[]; errors: string[] };
 
 // Calls with a checkpoint after each: a lone record, a few, enough to complete a tile, and a few that leave the tile
 // above it as it was.
-async function workload(log: FileLog, seen: Seen, checkpoint = true): Promise<void> {
-  for (const count of [1, 3, 300, 2]) {
+async function workload(log: FileLog, seen: Seen, counts: readonly number[]): Promise<void> {
+  for (const count of counts) {
     const from = log.size();
     const indexes = await log.append(Array.from({ length: count }, (_, i) => record(from + i)));
     expect(indexes[0]).toBe(from);
     seen.acked = Math.max(seen.acked, from + count);
-    if (checkpoint) seen.checkpoints.push(await log.checkpoint({ atLeast: from + count }));
+    seen.checkpoints.push(await log.checkpoint({ atLeast: from + count }));
   }
 }
 
@@ -233,10 +234,15 @@ describe("a crash at every step", () => {
       snapshots.push({ path, step, seen: { ...seen, checkpoints: [...seen.checkpoints] } });
     }, image);
     const log = await open(directory, files);
-    await workload(log, seen);
+    await workload(log, seen, [1, 3, 300, 2]);
     await log.close();
     expect(snapshots.length).toBeGreaterThan(80);
     for (const snapshot of snapshots) {
+      // A checkpoint that was handed out is still the one on disk, or a later one is.
+      const promised = Math.max(-1, ...snapshot.seen.checkpoints.map((one) => one.size));
+      const onDisk = join(snapshot.path, "checkpoint");
+      const kept = existsSync(onDisk) ? Number(readFileSync(onDisk, "utf8").split("\n").at(1)) : -1;
+      expect([snapshot.step, kept >= promised]).toEqual([snapshot.step, true]);
       const again = await open(snapshot.path, unsynced).catch((error: unknown) => {
         throw new Error(`not opened after a crash before ${snapshot.step.op} ${snapshot.step.path}: ${String(error)}`);
       });
@@ -253,6 +259,7 @@ describe("a failure at every step", () => {
   test.each(["ENOSPC", "EIO", "EROFS"])(
     "%s: nothing acknowledged is lost, and a full disk is survived",
     async (errno) => {
+      const counts = [2, 260];
       const counter = { steps: 0, failAt: -1 };
       let failed: Step | undefined;
       const files = hooked((step) => {
@@ -262,7 +269,7 @@ describe("a failure at every step", () => {
       });
       const directory = temporary();
       const whole = await open(directory, files);
-      await workload(whole, { acked: 0, checkpoints: [], errors: [] });
+      await workload(whole, { acked: 0, checkpoints: [], errors: [] }, counts);
       await whole.close();
       const total = counter.steps;
       const survived: string[] = [];
@@ -273,10 +280,10 @@ describe("a failure at every step", () => {
         failed = undefined;
         const log = await open(path, files).catch((error: unknown) => seen.errors.push(codeOf(error)));
         if (typeof log === "object") {
-          await workload(log, seen).catch((error: unknown) => seen.errors.push(codeOf(error)));
+          await workload(log, seen, counts).catch((error: unknown) => seen.errors.push(codeOf(error)));
           counter.failAt = -1;
           // A failed sync ends this opening; after every other failure of space or rights the same log goes on.
-          const after = await workload(log, seen).then(() => "goes on", codeOf);
+          const after = await workload(log, seen, counts).then(() => "goes on", codeOf);
           if (errno !== "EIO" && failed && !isSync(failed)) expect([k, failed, after]).toEqual([k, failed, "goes on"]);
           survived.push(after);
           await log.close();
@@ -314,18 +321,28 @@ describe("a failure at every step", () => {
     await again.close();
   });
 
-  test("a full disk during a write, and then no truncation either: read-only until both work again", async () => {
+  test("a full disk in the middle of a write, and then no truncation either: refused until both work again", async () => {
     const directory = temporary();
     let full = false;
+    let pieces = 0;
     const files = hooked((step) => {
-      if (full && ["write", "truncate"].includes(step.op)) throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+      // The first piece of the record still fits.
+      if (full && ((step.op === "write" && pieces++ > 0) || step.op === "truncate")) {
+        throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+      }
     });
     const log = await open(directory, files);
     await log.append([record(0)]);
+    const segment = join(directory, "journal", "0000000000000000.seg");
+    const before = statSync(segment).size;
     full = true;
-    for (let i = 0; i < 3; i++) await expect(log.append([record(1)])).rejects.toMatchObject({ code: "log_full" });
+    const large = { ...record(1), opening: Buffer.alloc(20_000) };
+    for (let i = 0; i < 3; i++) await expect(log.append([large])).rejects.toMatchObject({ code: "log_full" });
+    expect(statSync(segment).size).toBe(before + 8000);
     full = false;
     expect(await log.append([record(1)])).toEqual([1]);
+    // What was half written is gone, not merely written over.
+    expect(statSync(segment).size).toBeLessThan(before + 200);
     await assertWhole(log, { acked: 2, checkpoints: [], errors: [] });
     await log.close();
   });

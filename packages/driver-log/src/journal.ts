@@ -37,7 +37,7 @@ type Segment = SegmentHeader & { readonly name: string };
 type PendingBatch = { readonly segment: Segment; readonly first: number; readonly count: number; readonly at: number };
 
 /** Batches read for the tree, in order, with the offsets that {@link Journal.writeIndex} keeps of them. */
-export type JournalBatch = BatchRead & { kind: "batch" } & { readonly segment: Segment };
+type JournalBatch = BatchRead & { kind: "batch" } & { readonly segment: Segment };
 
 /** The durable store of records: see `record.ts` for its bytes. One writer at a time; readers as many as like. */
 export type Journal = {
@@ -398,6 +398,9 @@ export async function openJournal(options: {
       return toRecord(bytes, 0, index, segment, offset).record;
     },
     async readRange(from, limit) {
+      if (!Number.isSafeInteger(from) || from < 0 || !Number.isSafeInteger(limit) || limit < 0) {
+        throw new AssayError("log_range", `There are no ${limit} records from ${from} on.`);
+      }
       const records: StoredRecord[] = [];
       const end = Math.min(size, from + limit);
       let held = 0;

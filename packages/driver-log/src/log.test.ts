@@ -114,6 +114,8 @@ describe("append and read", () => {
       expect((await log.readRange(0, 100)).map(plain)).toEqual(expected);
       expect((await log.readRange(7, 30)).map(plain)).toEqual(expected.slice(7, 37));
       expect(await log.readRange(60, 5)).toEqual([]);
+      expect(await outcome(log.readRange(-1, 5))).toBe("log_range");
+      expect(await outcome(log.readRange(0, 0.5))).toBe("log_range");
       for (const i of [0, 3, 4, 31, 59]) expect(plain(await log.read(i))).toEqual(expected[i]);
     };
     await check();

@@ -24,7 +24,7 @@ export const RECORD_HEADER_BYTES = 24;
 export const NONCE_BYTES = 8;
 const SEGMENT_MAGIC = Buffer.from("ASSAYLOG", "latin1");
 /** Version of the journal's layout; another one is refused, not guessed at. */
-export const JOURNAL_VERSION = 1;
+const JOURNAL_VERSION = 1;
 const BATCH_MAGIC = 0x41424348;
 const ERASED = 0x45524153;
 
@@ -39,7 +39,7 @@ export const MAX_CALL_BYTES = 32 * 1024 * 1024;
 const padded = (length: number): number => (length + 7) & ~7;
 
 /** Bytes that a record takes in a segment. */
-export function recordBytes(record: LogRecord): number {
+function recordBytes(record: LogRecord): number {
   return padded(RECORD_HEADER_BYTES + record.entry.length + record.claims.length + record.opening.length);
 }
 

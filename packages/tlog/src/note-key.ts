@@ -93,7 +93,7 @@ export function parseVkey(vkey: string, suite: CryptoSuite): NoteKey {
 }
 
 /** Eight lower-case hexadecimal digits. */
-export function formatKeyId(id: number): string {
+function formatKeyId(id: number): string {
   return id.toString(16).padStart(8, "0");
 }
 

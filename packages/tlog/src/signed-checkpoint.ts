@@ -176,7 +176,7 @@ export async function openCheckpoint(
 }
 
 /** The facts of one verified signature line over a checkpoint text, or `undefined` when it does not verify. */
-export async function verifyLine(
+async function verifyLine(
   line: NoteSignature,
   key: NoteKey,
   checkpoint: Checkpoint,
