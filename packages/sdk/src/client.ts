@@ -12,7 +12,7 @@ import { authenticate } from "./auth.ts";
 import type { Token } from "./auth.ts";
 import { modelDetail, modelList, read, receiptList, releasedVersion, storedBlob } from "./documents.ts";
 import type { ListedModel, ModelDetail, ReceiptPage, ReleasedVersion } from "./documents.ts";
-import { clientError } from "./errors.ts";
+import { clientError, GatewayError } from "./errors.ts";
 import {
   DEFAULT_CHECKPOINT_WAIT_MS,
   DEFAULT_RETRIES,
@@ -23,7 +23,7 @@ import {
 } from "./limits.ts";
 import { checkReceiptId, parseModelName } from "./names.ts";
 import { openBundle } from "./open-bundle.ts";
-import { createTransport, readBody } from "./transport.ts";
+import { createTransport, readBody, readJson } from "./transport.ts";
 import type { Call, Fetch } from "./transport.ts";
 
 export type ClientOptions = {
@@ -66,7 +66,7 @@ export type InferRequest = CallOptions & {
   readonly retention?: "none" | "server-encrypted";
   /** The preprocessing document the inputs went through, in the bytes its digest is of. */
   readonly preprocessing?: { readonly digest: string; readonly bytes: Uint8Array };
-  /** Whether the caller's token is sent, so that the receipt names who asked. Default: when there is a token or key. */
+  /** Whether the caller's token is sent, so that the receipt names who asked. Default: when the client has a token. */
   readonly identify?: boolean;
   /** Whether the receipt is fetched and verified before this resolves. Default: when `trust` was given. */
   readonly verify?: boolean;
@@ -118,6 +118,8 @@ export type Client = {
   model(name: string, options?: CallOptions): Promise<ModelDetail>;
   /** A file of a model, as a stream. */
   modelFile(name: string, path: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
+  /** Any file of a readable model, by its SHA-256, as a stream. Hash what comes. */
+  blob(sha256: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
   /** Uploads what the gateway lacks, then releases the manifest as the next version. */
   push(
     name: string,
@@ -194,6 +196,21 @@ export function createClient(options: ClientOptions): Client {
       signal,
     });
 
+  // What is public is asked for without saying who asks; only what is refused is asked for again as the owner.
+  const publicly = async (path: string, signal: AbortSignal | undefined): Promise<Response> => {
+    const call: Call = { method: "GET", path, signal };
+    try {
+      return await transport.send(call);
+    } catch (error) {
+      if (!known || !(error instanceof GatewayError) || ![401, 403, 404].includes(error.status)) throw error;
+      return transport.send({ ...call, headers: await bearer(signal) });
+    }
+  };
+  const stream = async (path: string, signal: AbortSignal | undefined): Promise<ReadableStream<Uint8Array>> => {
+    const response = await publicly(path, signal);
+    return response.body ?? new ReadableStream<Uint8Array>({ start: (controller) => controller.close() });
+  };
+
   const infer = async (request: InferRequest): Promise<InferAnswer> => {
     const { bare, version } = parseModelName(request.model);
     const body = encodeInferRequest({
@@ -207,7 +224,7 @@ export function createClient(options: ClientOptions): Client {
       ...(request.nonce ? { "assay-client-nonce": bytesToHex(request.nonce) } : {}),
       ...(request.retention ? { "assay-retention": request.retention } : {}),
       ...(request.preprocessing ? { "assay-preprocessing-digest": request.preprocessing.digest } : {}),
-      ...((request.identify ?? known) ? await bearer(request.signal) : {}),
+      ...((request.identify ?? options.token !== undefined) ? await bearer(request.signal) : {}),
     };
     const at = version === undefined ? "" : `/versions/${version}`;
     const path = `/v2/models/${encodeURIComponent(bare)}${at}/infer`;
@@ -316,18 +333,18 @@ export function createClient(options: ClientOptions): Client {
       return read(modelList, list, "list of models").models;
     },
     model: async (name, { signal } = {}) => {
-      const { bare } = parseModelName(name);
-      const headers = known ? await bearer(signal) : {};
-      const path = `/v1/models/${encodeURIComponent(bare)}`;
-      return read(modelDetail, await transport.json({ method: "GET", path, headers, signal }), "model");
+      const { bare, version } = parseModelName(name);
+      const path = `/v1/models/${encodeURIComponent(version === undefined ? bare : `${bare}@${version}`)}`;
+      return read(modelDetail, await readJson(await publicly(path, signal), path), "model");
     },
     modelFile: async (name, file, { signal } = {}) => {
       const { bare } = parseModelName(name);
-      const headers = known ? await bearer(signal) : {};
-      const path = `/v1/models/${encodeURIComponent(bare)}/files/${file.split("/").map(encodeURIComponent).join("/")}`;
-      const response = await transport.send({ method: "GET", path, headers, signal });
-      return response.body ?? new ReadableStream<Uint8Array>({ start: (controller) => controller.close() });
+      return stream(
+        `/v1/models/${encodeURIComponent(bare)}/files/${file.split("/").map(encodeURIComponent).join("/")}`,
+        signal,
+      );
     },
+    blob: (sha256, { signal } = {}) => stream(`/v1/blobs/${encodeURIComponent(sha256)}`, signal),
     rollback: (name, version, { signal } = {}) =>
       post(`/v1/models/${encodeURIComponent(parseModelName(name).bare)}/rollback`, { version }, signal),
     deprecate: (name, version, { signal } = {}) =>

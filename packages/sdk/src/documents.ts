@@ -6,7 +6,13 @@ import { clientError } from "./errors.ts";
 // What the gateway answers, as far as this client reads it. Fields that a newer gateway adds are passed over.
 
 const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
-const port = z.object({ name: z.string(), datatype: datatypeSchema, shape: z.array(z.int().min(-1)) });
+const port = z.object({
+  name: z.string(),
+  datatype: datatypeSchema,
+  shape: z.array(z.int().min(-1)),
+  /** Inputs the graph can do without. */
+  optional: z.boolean().optional(),
+});
 
 const listedModel = z.object({
   name: z.string(),

@@ -88,21 +88,20 @@ export function createTransport(options: TransportOptions): Transport {
   return {
     send,
     bytes,
-    json: async (call) => {
-      const body = await bytes(call, MAX_JSON_BYTES);
-      try {
-        return parseJson(body, { maxBytes: MAX_JSON_BYTES });
-      } catch (cause) {
-        throw clientError(
-          "response_malformed",
-          `${call.method} ${pathOnly(call)} was answered with something else than JSON.`,
-          {
-            cause,
-          },
-        );
-      }
-    },
+    json: async (call) => readJson(await send(call), call.path),
   };
+}
+
+/** The body of an answer as JSON. Throws `response_malformed` naming the path that was asked, or what `readBody` throws. */
+export async function readJson(response: Response, path: string): Promise<JsonValue> {
+  const body = await readBody(response, MAX_JSON_BYTES);
+  try {
+    return parseJson(body, { maxBytes: MAX_JSON_BYTES });
+  } catch (cause) {
+    throw clientError("response_malformed", `${withoutQuery(path)} was answered with something else than JSON.`, {
+      cause,
+    });
+  }
 }
 
 /** The whole body of an answer. Throws `response_too_large`, `gateway_unreachable` when it breaks off. */
@@ -151,8 +150,8 @@ function parseBase(url: string): string {
   return parsed.href.replace(/\/+$/, "");
 }
 
-function pathOnly(call: Call): string {
-  return call.path.replace(/\?.*$/, "");
+function withoutQuery(path: string): string {
+  return path.replace(/\?.*$/, "");
 }
 
 function retryAfterMs(response: Response): number {
@@ -161,7 +160,7 @@ function retryAfterMs(response: Response): number {
 }
 
 async function errorOf(call: Call, response: Response): Promise<GatewayError> {
-  const facts = { status: response.status, request: `${call.method} ${pathOnly(call)}` };
+  const facts = { status: response.status, request: `${call.method} ${withoutQuery(call.path)}` };
   let body: JsonValue | undefined;
   try {
     body = parseJson(await readBody(response, MAX_ERROR_BYTES), { maxBytes: MAX_ERROR_BYTES, maxDepth: 8 });

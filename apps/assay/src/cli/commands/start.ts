@@ -1,0 +1,145 @@
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { isAssayError } from "@assay/core";
+import { nodeSuite } from "@assay/driver-crypto";
+import { createClient } from "@assay/sdk";
+import type { Cli } from "../command.ts";
+import { EXIT } from "../exit-codes.ts";
+import { writeWhole } from "../files.ts";
+import { gatewayFile, ownerKey } from "../gateway.ts";
+import { cliError } from "../render-error.ts";
+import { facts } from "../style.ts";
+import { verdictLine } from "../verdict-text.ts";
+import { runOnce } from "./run.ts";
+
+export type StartFlags = {
+  readonly host?: string;
+  readonly port?: number;
+  readonly databaseUrl?: string;
+  readonly exposed: boolean;
+};
+
+const LOOPBACK: ReadonlySet<string> = new Set(["127.0.0.1", "::1", "localhost"]);
+const DEMO = { model: "demo/digits", input: "image", sample: "samples/seven.png" };
+
+/** `assay start`: serves this home until it is interrupted, after showing one inference with its receipt. */
+export async function start(cli: Cli, flags: StartFlags): Promise<number> {
+  const { output, world } = cli;
+  const settings = await world.serverSettings();
+  const host = flags.host ?? settings.host;
+  const port = flags.port ?? settings.port;
+  const databaseUrl = flags.databaseUrl ?? settings.databaseUrl;
+  if (!LOOPBACK.has(host) && !flags.exposed) {
+    throw cliError("usage_invalid", `${host} can be reached by other machines, and the gateway speaks plain HTTP.`, {
+      hints: ["Put a proxy with TLS before it, or say that you mean it with --exposed."],
+    });
+  }
+  output.progress("starting");
+  const server = await world
+    .startServer({ host, port, quiet: false, ...(databaseUrl === undefined ? {} : { databaseUrl }) })
+    .catch((cause: unknown) => {
+      throw explained(cause, world.home, host, port);
+    });
+  try {
+    writeWhole(gatewayFile(world.home), JSON.stringify({ url: server.url, pid: process.pid }));
+    const demo = await firstInference(cli, server.url);
+    const { style } = output;
+    output.answer(
+      () =>
+        [
+          style.strong("Assay"),
+          "",
+          facts(
+            [
+              ["Serving", server.url],
+              ["Home", world.home],
+              ["Version", world.version],
+            ],
+            style,
+          ),
+          ...(demo ? ["", demo.text] : []),
+          "",
+          style.faint("  Ask it yourself, from another terminal:"),
+          `  assay run ${DEMO.model} --input ${DEMO.input}=@picture.png`,
+          ...(demo ? [`  assay verify ${demo.path}`] : []),
+        ].join("\n"),
+      () => ({ url: server.url, home: world.home, version: world.version, demo: demo?.json ?? null }),
+    );
+    await interrupted(world.interrupt);
+    output.note(output.noteStyle.faint("Finishing what is under way."));
+    return EXIT.done;
+  } finally {
+    if (ownsFile(world.home)) rmSync(gatewayFile(world.home), { force: true });
+    await server.close();
+  }
+}
+
+type Demo = { readonly text: string; readonly path: string; readonly json: { readonly [key: string]: string } };
+
+// The demonstration is an ordinary inference over HTTP, kept and verified like any other; a home whose demo model was
+// replaced, or an installation without the sample, simply starts without it.
+async function firstInference(cli: Cli, url: string): Promise<Demo | undefined> {
+  const { output, world } = cli;
+  const sample = join(world.modelsFolder, "digits", DEMO.sample);
+  if (!existsSync(sample)) return undefined;
+  const client = createClient({
+    url,
+    fetch: world.fetch,
+    sleep: world.sleep,
+    suite: nodeSuite,
+    signer: ownerKey(world),
+  });
+  try {
+    const { answer, verdict, path, text } = await runOnce(
+      cli,
+      { client, url, own: true },
+      { input: [`${DEMO.input}=@${sample}`], profile: "portable", retention: "none", identify: false },
+      DEMO.model,
+    );
+    const { style } = output;
+    const lines = [
+      `${style.faint("First inference:")} ${text}`,
+      "",
+      `${style.faint("Receipt")}  ${path}`,
+      verdictLine(verdict, style),
+    ];
+    return {
+      path,
+      text: lines.join("\n").replaceAll(/^(?=.)/gm, "  "),
+      json: { receiptId: answer.receiptId, path, status: verdict.status },
+    };
+  } catch (error) {
+    if (world.interrupt.aborted || !isAssayError(error)) throw error;
+    output.note(`${output.noteStyle.mark("other", "inconclusive")} The first inference did not work: ${error.message}`);
+    return undefined;
+  }
+}
+
+function explained(cause: unknown, home: string, host: string, port: number): unknown {
+  if (isAssayError(cause) && cause.code === "log_locked") {
+    return cliError("home_in_use", `Another process already serves ${home}.`, { cause, hints: [cause.message] });
+  }
+  if ((cause as { code?: unknown }).code === "EADDRINUSE") {
+    return cliError("usage_invalid", `Something else listens at ${host}:${port}.`, {
+      cause,
+      hints: [`Choose another port with \`assay start --port ${port + 1}\`.`],
+    });
+  }
+  return cause;
+}
+
+// A gateway that was started over this home since then has written its own address.
+function ownsFile(home: string): boolean {
+  try {
+    return readFileSync(gatewayFile(home), "utf8").includes(`"pid":${process.pid}`);
+  } catch {
+    return false;
+  }
+}
+
+function interrupted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,70 @@
+import { isAssayError } from "@assay/core";
+import type { Verdict } from "@assay/receipts";
+
+/** What the program exits with. Scripts rely on these numbers. */
+export const EXIT = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  evidenceFailed: 10,
+  inconclusive: 11,
+  payment: 12,
+  denied: 13,
+  nodeUnavailable: 14,
+  interrupted: 130,
+} as const;
+
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+const USAGE: ReadonlySet<string> = new Set([
+  "usage_invalid",
+  "config_invalid",
+  "model_name_invalid",
+  "receipt_id_invalid",
+  "receipt_ambiguous",
+  "gateway_url_invalid",
+  "field_unknown",
+  "field_ambiguous",
+  "output_unknown",
+  "preprocessing_missing",
+  "stdout_is_terminal",
+  "policy_invalid",
+]);
+
+const UNAVAILABLE: ReadonlySet<string> = new Set([
+  "gateway_unreachable",
+  "gateway_timeout",
+  "runtime_overloaded",
+  "runtime_closed",
+]);
+
+/** The exit code of a verdict. */
+export function exitOfVerdict(status: Verdict["status"]): ExitCode {
+  switch (status) {
+    case "verified":
+      return EXIT.done;
+    case "failed":
+      return EXIT.evidenceFailed;
+    case "inconclusive":
+      return EXIT.inconclusive;
+  }
+}
+
+/** The exit code of something thrown. `interrupted` is whether the person asked to stop. */
+export function exitOfError(error: unknown, interrupted: boolean): ExitCode {
+  if (interrupted) return EXIT.interrupted;
+  if (!isAssayError(error)) return EXIT.failed;
+  // Everything loadInputs refuses is about what was typed or named on the command line.
+  if (USAGE.has(error.code) || error.code.startsWith("input_")) return EXIT.usage;
+  if (error.code === "receipt_failed") return EXIT.evidenceFailed;
+  if (UNAVAILABLE.has(error.code)) return EXIT.nodeUnavailable;
+  const status = httpStatusOf(error);
+  if (status === 402) return EXIT.payment;
+  if (status === 403) return EXIT.denied;
+  return status !== undefined && [502, 503, 504].includes(status) ? EXIT.nodeUnavailable : EXIT.failed;
+}
+
+/** The HTTP status of a gateway's error. Read off the error itself, so that help and usage load no client. */
+export function httpStatusOf(error: unknown): number | undefined {
+  return isAssayError(error) && "status" in error && typeof error.status === "number" ? error.status : undefined;
+}

@@ -1,0 +1,122 @@
+import { join } from "node:path";
+import { isAssayError, parseJson } from "@assay/core";
+import type { Signer } from "@assay/core";
+import { nodeSuite, openKeystore } from "@assay/driver-crypto";
+import { createClient } from "@assay/sdk";
+import type { Client } from "@assay/sdk";
+import type { Cli } from "./command.ts";
+import { readIfThere } from "./files.ts";
+import { cliError } from "./render-error.ts";
+import type { RunningServer, World } from "./world.ts";
+
+/** A gateway for the time of one command. */
+export type Gateway = {
+  readonly client: Client;
+  readonly url: string;
+  /** Whether it runs with this home, so that its keys are the person's own. */
+  readonly own: boolean;
+};
+
+export type GatewayFlags = { readonly url?: string };
+
+/** Milliseconds that a gateway on this machine is given to say that it is there. */
+const PROBE_TIMEOUT_MS = 1_000;
+const MAX_GATEWAY_FILE_BYTES = 4096;
+
+/** Where a running `assay start` leaves its address for other commands of the same home. */
+export function gatewayFile(home: string): string {
+  return join(home, "gateway.json");
+}
+
+/** The key that this home's owner is known by; made on first use. */
+export function ownerKey(world: World): Signer {
+  return openKeystore(join(world.home, "keys")).signer("owner", "ed25519");
+}
+
+/**
+ * Runs `use` with the gateway that was named (flag, then environment), else the one that runs with this home, else one
+ * at the usual address, else one started in this process for this command alone and closed after it. Throws
+ * `home_in_use` when another process holds the home and cannot be reached.
+ */
+export async function withGateway<Result>(
+  cli: Cli,
+  flags: GatewayFlags & { readonly asOwner?: boolean },
+  use: (gateway: Gateway) => Promise<Result>,
+): Promise<Result> {
+  const { world, output } = cli;
+  const connect = (url: string): Client =>
+    createClient({
+      url,
+      fetch: world.fetch,
+      now: world.now,
+      sleep: world.sleep,
+      suite: nodeSuite,
+      signer: ownerKey(world),
+    });
+  const named = flags.url ?? world.url;
+  if (named !== undefined) return use({ client: connect(named), url: named, own: false });
+  const local = await localUrl(world);
+  if (local !== undefined && (await answers(world, local))) {
+    return use({ client: connect(local), url: local, own: true });
+  }
+  if (world.usualUrl !== undefined && (await answers(world, world.usualUrl))) {
+    return use({ client: connect(world.usualUrl), url: world.usualUrl, own: false });
+  }
+  output.progress("no gateway answers; starting one for this command");
+  const server = await start(world);
+  try {
+    // Owners are told apart by tokens, which the database keeps; what needs none does not wait for it.
+    if (flags.asOwner === true) await server.databaseReady;
+    return await use({ client: connect(server.url), url: server.url, own: true });
+  } finally {
+    await server.close();
+  }
+}
+
+async function start(world: World): Promise<RunningServer> {
+  const settings = await world.serverSettings();
+  try {
+    return await world.startServer({
+      host: "127.0.0.1",
+      port: 0,
+      ...(settings.databaseUrl === undefined ? {} : { databaseUrl: settings.databaseUrl }),
+      quiet: true,
+    });
+  } catch (cause) {
+    if (isAssayError(cause) && cause.code === "log_locked") {
+      throw cliError("home_in_use", `Another process works with ${world.home}, and no gateway answers for it.`, {
+        cause,
+        hints: [cause.message, "Wait for it to end, or name the gateway it runs with --url."],
+      });
+    }
+    throw cause;
+  }
+}
+
+async function localUrl(world: World): Promise<string | undefined> {
+  const bytes = await readIfThere(gatewayFile(world.home), MAX_GATEWAY_FILE_BYTES, "gateway file");
+  if (!bytes) return undefined;
+  try {
+    const value = parseJson(bytes, { maxBytes: MAX_GATEWAY_FILE_BYTES, maxDepth: 2 });
+    const url = typeof value === "object" && value !== null && "url" in value ? value["url"] : undefined;
+    return typeof url === "string" ? url : undefined;
+  } catch {
+    // A half-known address is no address: the next one is tried.
+    return undefined;
+  }
+}
+
+async function answers(world: World, url: string): Promise<boolean> {
+  try {
+    const signal = AbortSignal.any([world.interrupt, AbortSignal.timeout(PROBE_TIMEOUT_MS)]);
+    const response = await world.fetch(`${url.replace(/\/+$/, "")}/livez`, {
+      method: "GET",
+      redirect: "error",
+      signal,
+    });
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,135 @@
+import { AssayError } from "@assay/core";
+import { z } from "zod";
+
+/** Text that shows as dots wherever it is printed; only {@link reveal} gives it back. */
+export class Secret {
+  readonly #value: string;
+  constructor(value: string) {
+    this.#value = value;
+  }
+  reveal(): string {
+    return this.#value;
+  }
+  toString(): string {
+    return "••••";
+  }
+  toJSON(): string {
+    return "••••";
+  }
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return "••••";
+  }
+}
+
+const port = z
+  .string()
+  .regex(/^\d{1,5}$/, "must be a number from 0 to 65535")
+  .transform(Number)
+  .refine((value) => value <= 65_535, "must be a number from 0 to 65535");
+
+const databaseUrl = z
+  .string()
+  .refine((value) => /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value), "must be a postgres:// address")
+  .transform((value) => new Secret(value));
+
+const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
+
+type Variable = { readonly schema: z.ZodType; readonly example: string; readonly says: readonly string[] };
+
+/** Every variable the program reads, in the order of `.env.example`. One that is empty counts as not set. */
+const VARIABLES = {
+  ASSAY_HOME: {
+    schema: z
+      .string()
+      .max(4096)
+      .refine((value) => !value.includes("\0"), "must be a path")
+      .optional(),
+    example: "~/.assay",
+    says: ["Folder with keys, log, blobs and receipts. Keep it: the keys in it are who you are."],
+  },
+  ASSAY_URL: {
+    schema: z
+      .string()
+      .refine((value) => /^https?:\/\//.test(value) && URL.canParse(value), "must be an http or https address")
+      .optional(),
+    example: "https://assay.example",
+    says: ["Gateway that commands ask. Not set, they ask the one on this machine, or start one for themselves."],
+  },
+  ASSAY_HOST: {
+    schema: z.string().min(1).max(255).default("127.0.0.1"),
+    example: "127.0.0.1",
+    says: ["Address that `assay start` listens at. The gateway speaks plain HTTP: put TLS before any other."],
+  },
+  ASSAY_PORT: { schema: port.default(8402), example: "8402", says: ["Port that `assay start` listens at."] },
+  DATABASE_URL: {
+    schema: databaseUrl.optional(),
+    example: "postgres://assay:password@localhost:5432/assay",
+    says: ["PostgreSQL of your own. Not set, an embedded one runs as a child process."],
+  },
+  ASSAY_LOG_LEVEL: {
+    schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`).optional(),
+    example: "info",
+    says: [
+      `How much the server writes to standard error: ${LOG_LEVELS.join(", ")}.`,
+      "Not set: warn on a terminal, else info.",
+    ],
+  },
+} as const satisfies Readonly<Record<string, Variable>>;
+
+/** What the environment says, checked. */
+export type Config = {
+  readonly home: string | undefined;
+  readonly url: string | undefined;
+  readonly host: string;
+  readonly port: number;
+  readonly databaseUrl: Secret | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number] | undefined;
+};
+
+const configSchema = z.object({
+  ASSAY_HOME: VARIABLES.ASSAY_HOME.schema,
+  ASSAY_URL: VARIABLES.ASSAY_URL.schema,
+  ASSAY_HOST: VARIABLES.ASSAY_HOST.schema,
+  ASSAY_PORT: VARIABLES.ASSAY_PORT.schema,
+  DATABASE_URL: VARIABLES.DATABASE_URL.schema,
+  ASSAY_LOG_LEVEL: VARIABLES.ASSAY_LOG_LEVEL.schema,
+});
+
+/**
+ * Reads the environment once. Throws `config_invalid` with one hint for every wrong variable, naming what it must be
+ * and never what it was: a password in the wrong place stays out of logs.
+ */
+export function parseConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const given = Object.fromEntries(
+    Object.keys(VARIABLES).flatMap((name) => {
+      const value = environment[name];
+      return value === undefined || value === "" ? [] : [[name, value]];
+    }),
+  );
+  const parsed = configSchema.safeParse(given);
+  if (!parsed.success) {
+    const faults = parsed.error.issues.map(({ path, message }) => `${path.join(".")} ${message}.`);
+    const count = new Set(parsed.error.issues.map(({ path }) => path.join("."))).size;
+    const what = count === 1 ? "One environment variable is" : `${count} environment variables are`;
+    throw new AssayError("config_invalid", `${what} wrong.`, {
+      hints: [...faults, "See .env.example for all of them."],
+    });
+  }
+  const { data } = parsed;
+  return {
+    home: data.ASSAY_HOME,
+    url: data.ASSAY_URL,
+    host: data.ASSAY_HOST,
+    port: data.ASSAY_PORT,
+    databaseUrl: data.DATABASE_URL,
+    logLevel: data.ASSAY_LOG_LEVEL,
+  };
+}
+
+/** The text of `.env.example`, which a test holds equal to the file. */
+export function envExample(): string {
+  const parts = Object.entries(VARIABLES).map(([name, { says, example }]) =>
+    [...says.map((line) => `# ${line}`), `#${name}=${example}`].join("\n"),
+  );
+  return `# Every variable that the program reads. All are optional.\n\n${parts.join("\n\n")}\n`;
+}

@@ -1,0 +1,125 @@
+import { randomBytes } from "node:crypto";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { isatty } from "node:tty";
+import { fileURLToPath } from "node:url";
+import { EXIT } from "./cli/exit-codes.ts";
+import { renderError } from "./cli/render-error.ts";
+import { runCli } from "./cli/run-cli.ts";
+import { styleFor } from "./cli/style.ts";
+import type { RunningServer, Sink, World } from "./cli/world.ts";
+import { parseConfig } from "./config.ts";
+
+/** Put in by the bundler; a run from source has none. */
+declare const ASSAY_VERSION: string | undefined;
+
+const { env } = process;
+const version = typeof ASSAY_VERSION === "string" ? ASSAY_VERSION : "0.0.0-source";
+const fromSource = import.meta.url.endsWith("/src/main.ts");
+const here = fileURLToPath(new URL(".", import.meta.url));
+/** From `apps/assay/src` and from `apps/assay/dist` alike. */
+const root = resolve(here, "../../..");
+
+// https://no-color.org; FORCE_COLOR as Node reads it. A terminal that calls itself dumb shows neither colour nor glyphs.
+function coloured(isTerminal: boolean): boolean {
+  if ((env["NO_COLOR"] ?? "") !== "") return false;
+  const forced = env["FORCE_COLOR"];
+  if (forced !== undefined) return forced !== "0" && forced !== "false";
+  return isTerminal && env["TERM"] !== "dumb";
+}
+
+function showsUnicode(): boolean {
+  const locale = [env["LC_ALL"], env["LC_CTYPE"], env["LANG"]].find((value) => (value ?? "") !== "") ?? "";
+  return env["TERM"] !== "dumb" && (/utf-?8/i.test(locale) || process.platform === "darwin");
+}
+
+function sink(stream: NodeJS.WriteStream, descriptor: number): Sink {
+  const isTerminal = isatty(descriptor);
+  return {
+    write: (data) => void stream.write(data),
+    isTerminal,
+    columns: stream.columns ?? 100,
+    colour: coloured(isTerminal),
+    unicode: showsUnicode(),
+  };
+}
+
+const stdout = sink(process.stdout, 1);
+const stderr = sink(process.stderr, 2);
+
+// `assay … | head` closes our output early; there is nobody left to tell.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(EXIT.done);
+  throw error;
+});
+
+const interrupt = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    // Whoever asks twice does not want to wait for what is under way.
+    if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
+    interrupt.abort(new Error(`stopped by ${signal}`));
+  });
+}
+
+const ortChild = fromSource
+  ? {
+      childEntry: join(root, "packages/driver-ort/src/child/main.ts"),
+      nodeArgs: ["--conditions=assay-source", "--import", "tsx"],
+    }
+  : { childEntry: join(here, "ort-child.js") };
+
+function createWorld(): World {
+  const config = parseConfig(env);
+  const home = resolve(config.home?.replace(/^~(?=\/|$)/, homedir()) ?? join(homedir(), ".assay"));
+  return {
+    version,
+    stdout,
+    stderr,
+    stdin: async (limitBytes) => (await import("./inputs/read-bytes.ts")).readStreamBytes(process.stdin, limitBytes),
+    home,
+    cwd: process.cwd(),
+    url: config.url,
+    usualUrl: `http://127.0.0.1:${config.port}`,
+    fetch: (url, init) => fetch(url, init),
+    now: Date.now,
+    randomBytes: (length) => new Uint8Array(randomBytes(length)),
+    sleep: (ms, signal) => pause(ms, undefined, signal ? { signal } : {}),
+    interrupt: interrupt.signal,
+    modelsFolder: join(root, "models"),
+    ortChild,
+    serverSettings: () =>
+      Promise.resolve({
+        host: config.host,
+        port: config.port,
+        ...(config.databaseUrl ? { databaseUrl: config.databaseUrl.reveal() } : {}),
+      }),
+    async startServer({ quiet, ...options }): Promise<RunningServer> {
+      const { startServer } = await import("./server/start-server.ts");
+      const server = await startServer({
+        ...options,
+        ...ortChild,
+        home,
+        version,
+        logLevel: quiet ? "silent" : (config.logLevel ?? (stderr.isTerminal ? "warn" : "info")),
+      });
+      // A database that does not start is told to whoever waits for it; it must not end everybody else.
+      server.databaseReady.catch(() => undefined);
+      return server;
+    },
+  };
+}
+
+async function main(): Promise<number> {
+  let world: World;
+  try {
+    world = createWorld();
+  } catch (error) {
+    stderr.write(`${renderError(error, styleFor(stderr), process.argv.includes("--debug"))}\n`);
+    return EXIT.usage;
+  }
+  return runCli(process.argv.slice(2), world);
+}
+
+process.exitCode = await main();
