@@ -1,4 +1,4 @@
-import { AssayError, CborWriter, bytesToHex, compareBytes, decodeCbor, encodeCbor, utf8ToBytes } from "@assay/core";
+import { AssayError, CborWriter, bytesToHex, compareBytes, decodeCbor, encodeCbor } from "@assay/core";
 import type { CborMap, CborValue, JsonValue } from "@assay/core";
 import { LIMIT } from "./labels.ts";
 
