@@ -122,4 +122,8 @@ async function main(): Promise<number> {
   return runCli(process.argv.slice(2), world);
 }
 
-process.exitCode = await main();
+const code = await main();
+// Everything written is out before the end, and nothing that a server left ticking delays it.
+await new Promise<void>((done) => process.stdout.write("", () => done()));
+await new Promise<void>((done) => process.stderr.write("", () => done()));
+process.exit(code);

@@ -36,22 +36,23 @@ export function ownerKey(world: World): Signer {
 /**
  * Runs `use` with the gateway that was named (flag, then environment), else the one that runs with this home, else one
  * at the usual address, else one started in this process for this command alone and closed after it. Throws
- * `home_in_use` when another process holds the home and cannot be reached.
+ * `home_in_use` when another process holds the home and cannot be reached. With `needsDatabase` one that is started here
+ * is ready to look up receipts and models before `use` runs.
  */
 export async function withGateway<Result>(
   cli: Cli,
-  flags: GatewayFlags & { readonly asOwner?: boolean },
+  flags: GatewayFlags & { readonly needsDatabase?: boolean },
   use: (gateway: Gateway) => Promise<Result>,
 ): Promise<Result> {
   const { world, output } = cli;
-  const connect = (url: string): Client =>
+  const connect = (url: string, signer = ownerKey(world)): Client =>
     createClient({
       url,
       fetch: world.fetch,
       now: world.now,
       sleep: world.sleep,
       suite: nodeSuite,
-      signer: ownerKey(world),
+      signer,
     });
   const named = flags.url ?? world.url;
   if (named !== undefined) return use({ client: connect(named), url: named, own: false });
@@ -65,9 +66,17 @@ export async function withGateway<Result>(
   output.progress("no gateway answers; starting one for this command");
   const server = await start(world);
   try {
-    // Owners are told apart by tokens, which the database keeps; what needs none does not wait for it.
-    if (flags.asOwner === true) await server.databaseReady;
-    return await use({ client: connect(server.url), url: server.url, own: true });
+    if (flags.needsDatabase === true) await server.databaseReady;
+    // Tokens are kept in the database, so whoever has to sign in waits for it, and nobody else does.
+    const owner = ownerKey(world);
+    const patient: Signer = {
+      ...owner,
+      sign: async (message) => {
+        await server.databaseReady;
+        return owner.sign(message);
+      },
+    };
+    return await use({ client: connect(server.url, patient), url: server.url, own: true });
   } finally {
     await server.close();
   }

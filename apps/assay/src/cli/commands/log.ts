@@ -79,7 +79,7 @@ export async function prove(cli: Cli, flags: GatewayFlags, given: string): Promi
   const text = stored
     ? tlogProof(viewOf(stored.bytes, stored.path))
     : bytesToUtf8(
-        await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
+        await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
           client.proof(given, "tlog-proof", { signal: world.interrupt }),
         ),
       );

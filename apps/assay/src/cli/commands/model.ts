@@ -5,7 +5,6 @@ import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { canonicalJson, utf8ToBytes } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { MANIFEST_LIMITS } from "@assay/onnx";
 import type { BuiltManifest, ManifestFile } from "@assay/onnx";
 import { parseModelName } from "@assay/sdk";
 import type { Client, ModelDetail } from "@assay/sdk";
@@ -31,7 +30,7 @@ export async function push(cli: Cli, flags: PushFlags, path: string): Promise<nu
   output.progress("hashing");
   const built = await describeModel(place, flags.task);
   const { files } = built.manifest;
-  const released = await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
+  const released = await withGateway(cli, flags, ({ client }) =>
     client.push(bare, {
       manifest: built.bytes,
       files: files.map((file) => ({ ...file, read: () => readFile(onDisk(place.folder, file.path)) })),
@@ -63,7 +62,7 @@ export async function push(cli: Cli, flags: PushFlags, path: string): Promise<nu
 /** `assay model ls`. */
 export async function list(cli: Cli, flags: GatewayFlags, prefix?: string): Promise<number> {
   const { output, world } = cli;
-  const models = await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
+  const models = await withGateway(cli, flags, ({ client }) =>
     client.models({ ...(prefix === undefined ? {} : { prefix }), signal: world.interrupt }),
   );
   const { style } = output;
@@ -134,17 +133,18 @@ export type PullFlags = GatewayFlags & { readonly to?: string };
 /** `assay model pull`: every file hashed as it arrives, and the manifest beside them. */
 export async function pull(cli: Cli, flags: PullFlags, name: string): Promise<number> {
   const { world, output } = cli;
-  const { bare, version } = parseModelName(name);
+  const { bare } = parseModelName(name);
   const folder = absolute(world, flags.to ?? basename(bare));
   if (existsSync(folder) && readdirSync(folder).length > 0) {
     throw cliError("file_exists", `${folder} is not empty.`, { hints: ["Name another folder with --to."] });
   }
   const built = await withGateway(cli, flags, async ({ client }) => {
-    const manifest = await fetchManifest(cli, client, bare, version);
+    const detail = await client.model(name, { signal: world.interrupt });
+    const manifest = manifestOf(detail);
     // Filled beside and renamed, so that a folder of that name always holds the whole model.
     const partial = `${folder}.${process.pid}.partial`;
     try {
-      await fetchFiles(cli, client, manifest, partial);
+      await fetchFiles(cli, client, `${bare}@${detail.version}`, manifest, partial);
       writeWhole(join(partial, MANIFEST_FILE), manifest.bytes, 0o644);
       if (existsSync(folder)) rmSync(folder, { recursive: true });
       renameSync(partial, folder);
@@ -167,45 +167,17 @@ export async function pull(cli: Cli, flags: PullFlags, name: string): Promise<nu
   return EXIT.done;
 }
 
-async function fetchManifest(
-  { world }: Cli,
-  client: Client,
-  bare: string,
-  version: number | undefined,
-): Promise<BuiltManifest> {
-  const detail = await client.model(bare, { signal: world.interrupt });
-  const wanted = version ?? detail.version;
-  const digest = detail.versions.find((of) => of.version === wanted)?.manifestDigest;
-  if (digest === undefined) {
-    throw cliError("usage_invalid", `${bare} has no version ${wanted}.`, {
-      hints: [`It has: ${detail.versions.map((of) => of.version).join(", ")}.`],
-    });
-  }
-  const own =
-    typeof detail.manifest === "string" ? utf8ToBytes(detail.manifest) : canonicalJson(detail.manifest as JsonValue);
-  const bytes = digest === detail.manifestDigest ? own : await collect(await client.blob(digest));
-  const manifest = readManifest(bytes);
-  if (manifest?.digest !== digest) {
-    throw cliError("model_mismatch", "The gateway's manifest is not the one that its digest names.");
-  }
-  return manifest;
-}
-
-async function collect(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of stream) {
-    length += chunk.length;
-    if (length > MANIFEST_LIMITS.maxBytes)
-      throw cliError("model_mismatch", "The gateway's manifest is too long to be one.");
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+function manifestOf(detail: ModelDetail): BuiltManifest {
+  const text = detail.manifest;
+  const manifest = readManifest(typeof text === "string" ? utf8ToBytes(text) : canonicalJson(text as JsonValue));
+  if (manifest?.digest === detail.manifestDigest) return manifest;
+  throw cliError("model_mismatch", "The gateway's manifest is not the one that its digest names.");
 }
 
 async function fetchFiles(
   { world, output }: Cli,
   client: Client,
+  name: string,
   { manifest }: BuiltManifest,
   folder: string,
 ): Promise<void> {
@@ -216,7 +188,7 @@ async function fetchFiles(
     mkdirSync(dirname(at), { recursive: true });
     const hash = createHash("sha256");
     let size = 0;
-    const stream = await client.blob(file.sha256, { signal: world.interrupt });
+    const stream = await client.modelFile(name, file.path, { signal: world.interrupt });
     const measured = async function* (): AsyncGenerator<Uint8Array> {
       for await (const chunk of stream) {
         size += chunk.length;
@@ -246,7 +218,7 @@ export async function change(
   if (version === undefined) {
     throw cliError("usage_invalid", `Say which version to ${action}.`, { hints: [`For example ${bare}@1.`] });
   }
-  const result = await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
+  const result = await withGateway(cli, flags, ({ client }) =>
     client[action](bare, version, { signal: world.interrupt }),
   );
   output.answer(

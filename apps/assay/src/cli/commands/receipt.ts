@@ -2,6 +2,7 @@ import { nodeSuite } from "@assay/driver-crypto";
 import { encodeBundle, openField, receiptJson } from "@assay/receipts";
 import type { FieldOpening, ReceiptView } from "@assay/receipts";
 import { GatewayError } from "@assay/sdk";
+import type { ListedReceipt } from "@assay/sdk";
 import { formatTlogProof } from "@assay/tlog";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -50,20 +51,32 @@ async function localRows({ world }: Cli, flags: ListFlags): Promise<Listed[]> {
   return rows;
 }
 
+/** Pages that are asked for one list: releases and keysets stand among receipts, so a page may hold few of these. */
+const MAX_PAGES = 20;
+
 async function remoteRows(cli: Cli, flags: ListFlags): Promise<Listed[]> {
-  const page = await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
-    client.receipts({
-      limit: flags.limit,
-      ...(flags.model === undefined ? {} : { model: flags.model }),
-      signal: cli.world.interrupt,
-    }),
-  );
-  return page.receipts.map(({ receiptId, model, kind, mode, issuedAt }) => ({
-    receiptId,
-    model: model ?? kind,
-    mode: mode ?? "",
-    time: formatTime(typeof issuedAt === "number" ? issuedAt : Date.parse(issuedAt)),
-  }));
+  const { limit, model } = flags;
+  return withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
+    const rows: Listed[] = [];
+    let before: number | undefined;
+    for (let page = 0; page < MAX_PAGES && rows.length < limit; page++) {
+      const { receipts, next } = await client.receipts({
+        limit: 100,
+        ...(before === undefined ? {} : { before }),
+        ...(model === undefined ? {} : { model }),
+        signal: cli.world.interrupt,
+      });
+      for (const row of receipts) if (row.kind === "execution") rows.push(listed(row));
+      if (next === null) break;
+      before = next;
+    }
+    return rows.slice(0, limit);
+  });
+}
+
+function listed({ receiptId, model, mode, issuedAt }: ListedReceipt): Listed {
+  const time = formatTime(typeof issuedAt === "number" ? issuedAt : Date.parse(issuedAt));
+  return { receiptId, model: model ?? "", mode: mode ?? "", time };
 }
 
 /** `assay receipt show`: what the receipt states, in words. Whether it holds is for `assay verify`. */
@@ -104,7 +117,7 @@ async function exported(cli: Cli, flags: ExportFlags, stored: StoredReceipt): Pr
     case "air": {
       const note = await noteOf(world, stored.id);
       const access = { ...(note ? { grant: note.grant } : {}), signal: world.interrupt };
-      return withGateway(cli, { ...flags, asOwner: note === undefined }, ({ client }) =>
+      return withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
         flags.format === "air" ? client.air(stored.id, access) : client.proof(stored.id, "cose", access),
       );
     }
@@ -194,7 +207,7 @@ async function obtain(cli: Cli, flags: GatewayFlags, given: string): Promise<Sto
   if (stored) return stored;
   if (!/^[0-9a-f]{32}$/.test(given)) throw unknown(given);
   try {
-    const bytes = await withGateway(cli, { ...flags, asOwner: true }, ({ client }) =>
+    const bytes = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
       client.bundle(given, { signal: world.interrupt }),
     );
     return { id: given, path: given, bytes };

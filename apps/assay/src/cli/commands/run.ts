@@ -48,9 +48,7 @@ export type RunResult = {
 /** `assay run`: an answer, its receipt on disk, and what the receipt is worth here. */
 export async function run(cli: Cli, flags: RunFlags, name: string): Promise<number> {
   const { output } = cli;
-  const result = await withGateway(cli, { ...flags, asOwner: flags.identify }, (gateway) =>
-    runOnce(cli, gateway, flags, name),
-  );
+  const result = await withGateway(cli, flags, (gateway) => runOnce(cli, gateway, flags, name));
   const { answer, verdict, path, trustSource } = result;
   const { style } = output;
   output.answer(
