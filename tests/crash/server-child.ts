@@ -1,0 +1,48 @@
+// One whole server over the home named by the first argument, for tests that kill it. Facts go out as JSON lines,
+// commands come in as lines; when the input ends, the server closes, so that it never outlives its test.
+import { writeSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { startServer } from "../../apps/assay/src/server/start-server.ts";
+import { ORT_CHILD } from "./support.ts";
+
+const [home = ""] = process.argv.slice(2);
+const say = (fact: object): void => void writeSync(1, `${JSON.stringify(fact)}\n`);
+const fault = (error: unknown): object => ({
+  code: error instanceof Error && "code" in error ? error.code : undefined,
+  message: error instanceof Error ? error.message : String(error),
+});
+
+const server = await startServer({
+  home,
+  host: "127.0.0.1",
+  port: 0,
+  seed: false,
+  logLevel: "warn",
+  version: "0.0.0-crash",
+  ...ORT_CHILD,
+}).catch((error: unknown) => {
+  say({ event: "failed", ...fault(error) });
+  throw error;
+});
+say({ event: "listening", url: server.url });
+server.databaseReady.then(
+  () => say({ event: "database" }),
+  (error: unknown) => say({ event: "failed", ...fault(error) }),
+);
+
+const commands: Readonly<Record<string, () => Promise<object>>> = {
+  settle: async () => {
+    const note = await server.log.checkpoint({ atLeast: server.log.size() });
+    return { event: "settled", size: note.size };
+  },
+  rebuild: async () => ({ event: "rebuilt", ...(await server.rebuildIndex()) }),
+  close: async () => {
+    await server.close();
+    return { event: "closed" };
+  },
+};
+const input = createInterface({ input: process.stdin });
+input.on("line", (line) => {
+  commands[line]?.().then(say, (error: unknown) => say({ event: "failed", ...fault(error) }));
+});
+input.once("close", () => void server.close());
