@@ -38,7 +38,7 @@ function inputs() {
     ...sources.flatMap((directory) => optionally(() => [...filesUnder(directory)], [])),
     ...single.filter((path) => optionally(() => statSync(path), undefined)),
     fileURLToPath(import.meta.url),
-  ].sort();
+  ].toSorted((a, b) => (a < b ? -1 : 1));
 }
 
 /** Sizes and times are compared first, because stating a few hundred files is cheap; contents decide. */

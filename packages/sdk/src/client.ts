@@ -333,16 +333,12 @@ export function createClient(options: ClientOptions): Client {
       return read(modelList, list, "list of models").models;
     },
     model: async (name, { signal } = {}) => {
-      const { bare, version } = parseModelName(name);
-      const path = `/v1/models/${encodeURIComponent(version === undefined ? bare : `${bare}@${version}`)}`;
+      const path = `/v1/models/${nameInPath(name)}`;
       return read(modelDetail, await readJson(await publicly(path, signal), path), "model");
     },
     modelFile: async (name, file, { signal } = {}) => {
-      const { bare } = parseModelName(name);
-      return stream(
-        `/v1/models/${encodeURIComponent(bare)}/files/${file.split("/").map(encodeURIComponent).join("/")}`,
-        signal,
-      );
+      const path = file.split("/").map(encodeURIComponent).join("/");
+      return stream(`/v1/models/${nameInPath(name)}/files/${path}`, signal);
     },
     blob: (sha256, { signal } = {}) => stream(`/v1/blobs/${encodeURIComponent(sha256)}`, signal),
     rollback: (name, version, { signal } = {}) =>
@@ -367,6 +363,12 @@ export function createClient(options: ClientOptions): Client {
       return current.owner;
     },
   };
+}
+
+/** A model's name, version included, as one segment of a path. */
+function nameInPath(name: string): string {
+  const { bare, version } = parseModelName(name);
+  return encodeURIComponent(version === undefined ? bare : `${bare}@${version}`);
 }
 
 function signalOf({ signal }: CallOptions): { readonly signal?: AbortSignal } {

@@ -1,5 +1,5 @@
 import type { JsonValue } from "@assay/core";
-import { styleFor } from "./style.ts";
+import { styleFor, toAscii } from "./style.ts";
 import type { Style } from "./style.ts";
 import type { World } from "./world.ts";
 
@@ -36,7 +36,8 @@ export function createOutput(world: World, flags: { readonly json: boolean; read
     isJson: flags.json,
     answer(text, json) {
       endProgress();
-      world.stdout.write(flags.json ? `${JSON.stringify(json(), null, 2)}\n` : `${text()}\n`);
+      if (flags.json) world.stdout.write(`${JSON.stringify(json(), null, 2)}\n`);
+      else world.stdout.write(`${world.stdout.unicode ? text() : toAscii(text())}\n`);
     },
     raw(bytes) {
       endProgress();
@@ -44,7 +45,7 @@ export function createOutput(world: World, flags: { readonly json: boolean; read
     },
     note(text) {
       endProgress();
-      if (!flags.quiet) world.stderr.write(`${text}\n`);
+      if (!flags.quiet) world.stderr.write(`${world.stderr.unicode ? text : toAscii(text)}\n`);
     },
     progress(text) {
       if (flags.quiet || !world.stderr.isTerminal) return;

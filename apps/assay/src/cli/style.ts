@@ -141,3 +141,13 @@ export function formatTime(ms: number): string {
 export function printable(text: string): string {
   return text.replaceAll(/[\p{C}\u2028\u2029]/gu, "\u{fffd}");
 }
+
+const ASCII: Readonly<Record<string, string>> = { "…": "...", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"' };
+/** Steps of a line of bars, from nothing to full, as ASCII has them. */
+const BARS = "▁▂▃▄▅▆▇█";
+const ASCII_BARS = "_.:-=+*#";
+
+/** `text` in ASCII: bars and typography by what looks like them, anything else as a question mark. */
+export function toAscii(text: string): string {
+  return text.replaceAll(/\P{ASCII}/gu, (char) => ASCII[char] ?? ASCII_BARS[BARS.indexOf(char)] ?? "?");
+}
