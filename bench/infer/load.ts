@@ -8,13 +8,22 @@ export function wireRequest(path: string, body: Uint8Array, headers: Readonly<Re
   return Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`), body]);
 }
 
-export type LoadResult = { readonly answered: number; readonly seconds: number; readonly latenciesMs: readonly number[] };
+export type LoadResult = {
+  readonly answered: number;
+  readonly seconds: number;
+  readonly latenciesMs: readonly number[];
+};
 
 /**
  * Closed-loop load: `connections` sockets, each sending its next request when the answer to the last is complete.
  * Answers are read by their Content-Length; anything but 200 ends the run with an error.
  */
-export async function closedLoop(port: number, request: Buffer, connections: number, total: number): Promise<LoadResult> {
+export async function closedLoop(
+  port: number,
+  request: Buffer,
+  connections: number,
+  total: number,
+): Promise<LoadResult> {
   let left = total;
   const latenciesMs: number[] = [];
   const startedMs = performance.now();

@@ -1,4 +1,4 @@
-import { bytesToUtf8, compareBytes, utf8ToBytes } from "./bytes.ts";
+import { allocateBytes, bytesToUtf8, compareBytes, utf8ToBytes } from "./bytes.ts";
 import { AssayError } from "./error.ts";
 
 /**
@@ -46,9 +46,27 @@ const TWO_32 = 0x1_0000_0000;
  * duplicate key.
  */
 export function encodeCbor(value: CborValue): Uint8Array {
-  const writer = new CborWriter();
-  writer.value(value);
-  return writer.finish();
+  return withCborWriter((writer) => writer.value(value));
+}
+
+// Encoding is synchronous, so a few writers serve everybody; nested use takes the next one.
+const writers: CborWriter[] = [];
+let writersInUse = 0;
+/** A writer that held more than this is not kept for the next user, bytes. */
+const MAX_KEPT_BYTES = 64 * 1024;
+
+/** What `write` wrote, as bytes of their own, without a buffer of its own for each call. */
+export function withCborWriter(write: (writer: CborWriter) => void): Uint8Array {
+  const writer = (writers[writersInUse] ??= new CborWriter());
+  writersInUse++;
+  try {
+    writer.reset();
+    write(writer);
+    return writer.finish();
+  } finally {
+    writersInUse--;
+    if (writer.capacity() > MAX_KEPT_BYTES) delete writers[writersInUse];
+  }
 }
 
 /** A growing buffer with one method per kind of item, for encoders that know their shape and order. */
@@ -171,6 +189,13 @@ export class CborWriter {
       return;
     }
     this.map(value.size);
+    if (value.size < 2) {
+      for (const [key, item] of value) {
+        this.value(key);
+        this.value(item);
+      }
+      return;
+    }
     const entries = [...value].map(([key, item]) => ({ key: encodeCbor(key), item }));
     entries.sort((a, b) => compareBytes(a.key, b.key));
     for (const { key, item } of entries) {
@@ -181,7 +206,14 @@ export class CborWriter {
 
   /** The encoded bytes, in an array of their own. */
   finish(): Uint8Array {
-    return this.#buffer.slice(0, this.#at);
+    const out = allocateBytes(this.#at);
+    out.set(this.#at === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#at));
+    return out;
+  }
+
+  /** Bytes that fit without growing. */
+  capacity(): number {
+    return this.#buffer.length;
   }
 
   /** Forgets what was written, so that a hot path can reuse the buffer. */

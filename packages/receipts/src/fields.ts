@@ -30,6 +30,9 @@ export type FieldTree = {
 const SALT_TAG = utf8ToBytes("assay/salt/1\0");
 const SIDE_BYTE: Record<Side, Uint8Array> = { request: new Uint8Array([1]), response: new Uint8Array([2]) };
 const NUL = new Uint8Array([0]);
+const LEAF = new Uint8Array([0]);
+/** Values above this are hashed where they lie instead of being copied next to their salt. */
+const STREAMED_BYTES = 4096;
 
 /** Salt of one field, 32 bytes: SHA-256("assay/salt/1" NUL || master || side || name). Knowing it tells nothing of others. */
 export function fieldSalt(suite: Hash, master: Uint8Array, side: Side, name: Uint8Array): Uint8Array {
@@ -38,7 +41,9 @@ export function fieldSalt(suite: Hash, master: Uint8Array, side: Side, name: Uin
 
 /** Leaf of one field: the RFC 6962 leaf hash of salt || name || NUL || value. */
 export function fieldLeaf(suite: Hash, salt: Uint8Array, name: Uint8Array, value: Uint8Array): Uint8Array {
-  return merkleLeaf(suite.sha256, concatBytes(salt, name, NUL, value));
+  return value.length > STREAMED_BYTES
+    ? suite.sha256(LEAF, salt, name, NUL, value)
+    : suite.sha256(concatBytes(LEAF, salt, name, NUL, value));
 }
 
 /**

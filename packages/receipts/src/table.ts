@@ -1,4 +1,4 @@
-import { AssayError, CborWriter, bytesToHex, compareBytes, decodeCbor, encodeCbor } from "@assay/core";
+import { AssayError, CborWriter, bytesToHex, compareBytes, decodeCbor, encodeCbor, withCborWriter } from "@assay/core";
 import type { CborMap, CborValue, JsonValue } from "@assay/core";
 import { LIMIT } from "./labels.ts";
 
@@ -27,7 +27,7 @@ export type FieldKind =
 export type Table = { readonly sorted: readonly PreparedField[]; readonly byKey: ReadonlyMap<number | string, Field> };
 type PreparedField = Field & { readonly encodedKey: Uint8Array };
 
-export type OpenValue = string | number | bigint | boolean | Uint8Array | readonly OpenValue[] | OpenMap;
+export type OpenValue = string | number | boolean | Uint8Array | readonly OpenValue[] | OpenMap;
 export type OpenMap = { readonly [key: string]: OpenValue };
 export type TableValue = OpenValue | readonly TableValue[] | { readonly [name: string]: TableValue | undefined };
 export type TableObject = { readonly [name: string]: TableValue | undefined };
@@ -57,9 +57,7 @@ export function writeTable(writer: CborWriter, of: Table, object: TableObject): 
 
 /** The table's map as bytes. */
 export function encodeTable(of: Table, object: TableObject): Uint8Array {
-  const writer = new CborWriter();
-  writeTable(writer, of, object);
-  return writer.finish();
+  return withCborWriter((writer) => writeTable(writer, of, object));
 }
 
 function writeKind(writer: CborWriter, kind: FieldKind, value: TableValue, name: string): void {
@@ -75,7 +73,7 @@ function writeKind(writer: CborWriter, kind: FieldKind, value: TableValue, name:
       return;
     case "open": {
       const known = typeof value === "object" ? remembered.get(value) : undefined;
-      return known ? writer.raw(known) : writer.value(openToCbor(value, name, { left: LIMIT.openItems }, 0));
+      return known ? writer.raw(known) : writeOpen(writer, value, name);
     }
     default:
       checkScalar(kind, value as CborValue, name);
@@ -188,6 +186,31 @@ export function rememberOpen<Value extends OpenMap>(value: Value): Value {
   return value;
 }
 
+/**
+ * Writes an open map. Text keys shorter than 24 bytes of ASCII sort by length and then by code: the order of their
+ * encodings, found without encoding them.
+ */
+function writeOpen(writer: CborWriter, value: TableValue, name: string): void {
+  if (!isObject(value)) throw invalid(name, "must be a map");
+  const keys = Object.keys(value);
+  for (const key of keys) {
+    const item = value[key];
+    const scalar =
+      typeof item === "string" || typeof item === "number" || typeof item === "boolean" || item instanceof Uint8Array;
+    if (!scalar || !SHORT_ASCII.test(key)) return writer.value(openToCbor(value, name, { left: LIMIT.openItems }, 0));
+  }
+  if (keys.length > MAX_FLAT_KEYS) return writer.value(openToCbor(value, name, { left: LIMIT.openItems }, 0));
+  keys.sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  writer.map(keys.length);
+  for (const key of keys) {
+    writer.text(key);
+    writer.value(value[key] as CborValue);
+  }
+}
+
+const SHORT_ASCII = /^[\x20-\x7e]{1,23}$/;
+const MAX_FLAT_KEYS = 64;
+
 const MAX_OPEN_DEPTH = 6;
 
 function openToCbor(value: TableValue, name: string, budget: { left: number }, depth: number): CborValue {
@@ -225,6 +248,7 @@ function cborToOpen(value: CborValue, name: string, budget: { left: number }, de
   if (value === null || (typeof value === "object" && !(value instanceof Uint8Array))) {
     throw invalid(name, "holds a null or a tag");
   }
+  if (typeof value === "bigint") throw invalid(name, "holds an integer beyond 2^53");
   return value;
 }
 
@@ -232,11 +256,10 @@ function isObject(value: TableValue): value is TableObject {
   return typeof value === "object" && !Array.isArray(value) && !(value instanceof Uint8Array);
 }
 
-/** The JSON view of a decoded value: byte strings as hexadecimal, integers beyond 2^53 as decimal texts. */
+/** The JSON view of a decoded value: byte strings as hexadecimal. */
 export function jsonView(value: TableValue | undefined): JsonValue {
   if (value === undefined) return null;
   if (value instanceof Uint8Array) return bytesToHex(value);
-  if (typeof value === "bigint") return value.toString();
   if (typeof value !== "object") return value;
   if (Array.isArray(value)) return (value as readonly TableValue[]).map(jsonView);
   return Object.fromEntries(

@@ -1,5 +1,6 @@
 import { OpenAPIHono, createRoute, z } from "@hono/zod-openapi";
-import type { Context } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
 import { AssayError, bytesToHex, hexToBytes, parseJson, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite, JsonValue } from "@assay/core";
 import {
@@ -18,7 +19,7 @@ import type { Bundle, Trust } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Exporter } from "./exporter.ts";
 import { problemOf } from "./http-errors.ts";
-import { assertReadable } from "./infer.ts";
+import { assertReadable, isReadable } from "./infer.ts";
 import type { ServableModel } from "./infer.ts";
 import type { Metrics } from "./metrics.ts";
 import type { OpeningVault } from "./openings.ts";
@@ -28,7 +29,8 @@ import { decodeSidecar } from "./sidecar.ts";
 
 /** What the gateway needs of the hub, as functions, so that neither knows the other. */
 export type ModelsModule = {
-  readonly resolve: (text: string) => ListedModel;
+  /** The version that `text` names; private ones of others are as if they were not there for `viewer`. */
+  readonly resolve: (text: string, viewer: string | undefined) => ListedModel;
   readonly versions: (name: string) => readonly ListedModel[];
   readonly list: (prefix: string) => readonly ListedModel[];
   readonly facts: (model: ListedModel) => Promise<{
@@ -105,6 +107,8 @@ export type ApiOptions = {
   readonly maxJsonBytes: number;
 };
 
+/** Challenges and their answers are a few hundred bytes, and anybody may send them. */
+const MAX_AUTH_BYTES = 64 * 1024;
 const MAX_WAIT_MS = 30_000;
 const MAX_PAGE = 1000;
 const RECEIPT_ID = /^[0-9a-f]{32}$/;
@@ -127,8 +131,9 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       );
     },
   });
-  app.onError((error) => {
+  app.onError((error, context) => {
     const problem = problemOf(error);
+    (context.env as { onFailure?: (error: unknown) => void } | undefined)?.onFailure?.(error);
     modules.metrics.refusals.inc({ code: problem.body.code });
     return new Response(JSON.stringify(problem.body), {
       status: problem.status,
@@ -141,6 +146,10 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     });
     return context.json(problemOf(error).body, 404);
   });
+
+  app.use("/v1/auth/*", limited(MAX_AUTH_BYTES));
+  app.use("/v1/models/*", limited(options.maxJsonBytes));
+  app.use("/v1/receipts/*", limited(options.maxJsonBytes));
 
   const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
   const owner = async (context: Context): Promise<Caller> => {
@@ -208,9 +217,14 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   });
 
   const visible = async (context: Context, text: string): Promise<ListedModel> => {
-    const model = models.resolve(text);
-    assertReadable(model, await callerOf(context));
+    const caller = await callerOf(context);
+    const model = models.resolve(text, caller?.owner);
+    assertReadable(model, caller);
     return model;
+  };
+  const versionsSeen = async (context: Context, name: string): Promise<readonly ListedModel[]> => {
+    const caller = await callerOf(context);
+    return models.versions(name).filter((one) => isReadable(one, caller));
   };
 
   const json = <Schema extends z.ZodType>(description: string, of: Schema) => ({
@@ -261,7 +275,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     return context.json(
       modelMetadata(
         model.name,
-        models.versions(model.name).map((one) => String(one.version)),
+        (await versionsSeen(context, model.name)).map((one) => String(one.version)),
         { inputs: shaped(signature.inputs), outputs: shaped(signature.outputs) },
       ),
     );
@@ -459,8 +473,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     async (context) => {
       const caller = await callerOf(context);
       const all = models.list(context.req.query("prefix") ?? "");
-      const mine = all.filter(({ visibility, owner: of }) => visibility === "public" || of === caller?.owner);
-      return context.json({ models: mine.map(listed) });
+      return context.json({ models: all.filter((model) => isReadable(model, caller)).map(listed) });
     },
   );
   app.openapi(
@@ -474,7 +487,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       const facts = await models.facts(model);
       return context.json({
         ...listed(model),
-        versions: models.versions(model.name).map(listed),
+        versions: (await versionsSeen(context, model.name)).map(listed),
         manifest: parseJson(facts.manifest.bytes) as never,
         signature: facts.signature as never,
         preprocessing: facts.preprocessing as never,
@@ -482,7 +495,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       });
     },
   );
-  app.openapi(
+  app.openAPIRegistry.registerPath(
     route("get", "/v1/models/{model}/files/{path}", "models.file", "One file of a model", {
       tags: ["models"],
       request: { params: schema.fileParams },
@@ -491,18 +504,19 @@ export function createApi(modules: ApiModules): OpenAPIHono {
         default: schema.problem,
       },
     }),
-    async (context) => {
-      const model = await visible(context, context.req.param("model") ?? "");
-      const path = context.req.param("path") ?? "";
-      const { manifest } = (await models.facts(model)).manifest;
-      const file = manifest.files.find((one) => one.path === path);
-      if (!file)
-        throw new AssayError("file_not_found", `The model ${model.name} has no file ${path}.`, {
-          hints: [`It has: ${manifest.files.map((one) => one.path).join(", ")}.`],
-        });
-      return streamResponse(modules.blobs.stream(file.sha256), file.sizeBytes, file.sha256);
-    },
   );
+  // A path may have folders, which one parameter of the framework's typed routes does not match.
+  app.get("/v1/models/:model/files/:path{.+}", async (context) => {
+    const model = await visible(context, context.req.param("model") ?? "");
+    const path = context.req.param("path") ?? "";
+    const { manifest } = (await models.facts(model)).manifest;
+    const file = manifest.files.find((one) => one.path === path);
+    if (!file)
+      throw new AssayError("file_not_found", `The model ${model.name} has no file ${path}.`, {
+        hints: [`It has: ${manifest.files.map((one) => one.path).join(", ")}.`],
+      });
+    return streamResponse(modules.blobs.stream(file.sha256), file.sizeBytes, file.sha256);
+  });
   app.openapi(
     route("post", "/v1/models/{model}/releases", "models.release", "Release a version", {
       tags: ["models"],
@@ -654,6 +668,16 @@ function sorted(value: JsonValue): JsonValue {
       .toSorted(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, item]) => [key, sorted(item)]),
   );
+}
+
+/** Refuses a body past `maxBytes` with `request_too_large`, before it is parsed. */
+function limited(maxBytes: number): MiddlewareHandler {
+  return bodyLimit({
+    maxSize: maxBytes,
+    onError: () => {
+      throw new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`);
+    },
+  });
 }
 
 function assertNamespace(auth: Auth, caller: Caller, name: string): void {

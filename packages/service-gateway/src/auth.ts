@@ -94,6 +94,8 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       }
       if (!(await suite.verify("ed25519", key, utf8ToBytes(`assay/auth/1\n${challenge}`), bytes)))
         throw refused("is not signed by this key");
+      // Asked again: the same challenge may have been answered twice while the signatures were being verified.
+      if (spent.has(body)) throw refused("was used before");
       for (const [old, until] of spent) if (until < now()) spent.delete(old);
       if (spent.size >= MAX_CHALLENGES_SPENT)
         throw new AssayError("receipts_overloaded", "Too many tokens are being asked for.");

@@ -12,7 +12,7 @@ import type { InferModules } from "./infer.ts";
 export type GatewayOptions = {
   readonly host: string;
   readonly port: number;
-  /** Longest a request may take to arrive, milliseconds. */
+  /** Longest a request may take to arrive, milliseconds; its head, 20 seconds at most. */
   readonly requestTimeoutMs?: number;
   /** Requests in flight at most; beyond it callers get `gateway_overloaded`. */
   readonly maxInFlight?: number;
@@ -41,7 +41,15 @@ const REQUEST_ID = /^[\w.:-]{1,128}$/;
 /** Listens. The infer route is answered on node:http directly, everything else by the framework, in one server. */
 export async function startGateway(options: GatewayOptions, { api, infer, logger }: GatewayModules): Promise<Gateway> {
   const maxInFlight = options.maxInFlight ?? 4096;
-  const listener = getRequestListener((request) => api.fetch(request), { overrideGlobalObjects: false });
+  const requestTimeoutMs = options.requestTimeoutMs ?? 120_000;
+  const failures = new WeakMap<ServerResponse, unknown>();
+  const listener = getRequestListener(
+    (request, env) => {
+      const { outgoing } = env as { readonly outgoing: ServerResponse };
+      return api.fetch(request, { ...env, onFailure: (error: unknown) => failures.set(outgoing, error) });
+    },
+    { overrideGlobalObjects: false },
+  );
   let inFlight = 0;
   let draining = false;
   let settled: (() => void) | undefined;
@@ -55,17 +63,19 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
     if (!target) {
       response.setHeader("x-request-id", requestId);
       await listener(request, response);
+      if (!request.complete) discardRest(request);
       infer.metrics.requests.inc({ route: "api", status: String(response.statusCode) });
-      logger.info(
-        {
-          requestId,
-          method: request.method,
-          path,
-          status: response.statusCode,
-          latencyMs: round(performance.now() - startedMs),
-        },
-        "request",
-      );
+      const fields = {
+        requestId,
+        method: request.method,
+        path,
+        status: response.statusCode,
+        latencyMs: round(performance.now() - startedMs),
+      };
+      const failure = failures.get(response);
+      if (response.statusCode >= 500 && failure !== undefined)
+        logger.error({ ...fields, err: describe(failure) }, "request failed");
+      else logger.info(fields, "request");
       return;
     }
     try {
@@ -85,8 +95,7 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       );
     } catch (error) {
       const problem = sendProblem(response, error, requestId);
-      // What was not read of a refused body must not be taken for the next request.
-      if (!request.complete) request.destroy();
+      if (!request.complete) discardRest(request);
       infer.metrics.requests.inc({ route: "infer", status: String(problem.status) });
       infer.metrics.refusals.inc({ code: problem.body.code });
       const fields = {
@@ -102,8 +111,10 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
 
   const server = createServer(
     {
-      requestTimeout: options.requestTimeoutMs ?? 120_000,
-      headersTimeout: 20_000,
+      requestTimeout: requestTimeoutMs,
+      // Node refuses a shorter time for the whole request than for its head.
+      headersTimeout: Math.min(20_000, requestTimeoutMs),
+      connectionsCheckingInterval: Math.min(5000, requestTimeoutMs),
       keepAliveTimeout: 30_000,
       maxHeaderSize: 32 * 1024,
     },
@@ -133,8 +144,8 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
         });
     },
   );
-  server.on("clientError", (_error, socket) => {
-    if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+    if (socket.writable) socket.end(refusalOf(error.code));
     else socket.destroy();
   });
   await new Promise<void>((resolve, reject) => {
@@ -196,9 +207,45 @@ function inferTarget(path: string): { readonly name: string; readonly version: n
   } catch {
     return undefined;
   }
-  const [bare, inName] = name.split("@", 2);
-  const version = match[2] ?? inName;
-  return { name: bare ?? "", version: version === undefined ? undefined : Number(version) };
+  // A version in the path and one in the name, or something else after the @, leave a name that is refused later.
+  if (match[2] !== undefined) name = `${name}@${match[2]}`;
+  const versioned = /^([^@]*)@([1-9][0-9]{0,8})$/.exec(name);
+  return versioned ? { name: versioned[1] ?? "", version: Number(versioned[2]) } : { name, version: undefined };
+}
+
+/** What is read on of a body that was refused, bytes and milliseconds, so that its sender reads the answer. */
+const DISCARD = { bytes: 64 * 1024 * 1024, ms: 2000 };
+
+/**
+ * Reads the rest of a refused body and drops it: closing while bytes arrive would reset the connection and could take
+ * the answer with it. A sender that goes on beyond {@link DISCARD} is cut off.
+ */
+function discardRest(request: IncomingMessage): void {
+  let size = 0;
+  const cut = (): void => {
+    request.destroy();
+  };
+  const timer = setTimeout(cut, DISCARD.ms);
+  timer.unref();
+  request.on("data", (chunk: Uint8Array) => {
+    size += chunk.length;
+    if (size > DISCARD.bytes) cut();
+  });
+  request.once("close", () => clearTimeout(timer));
+  request.once("end", () => clearTimeout(timer));
+  request.resume();
+}
+
+/** The whole answer to bytes that are not a request, by the parser's code. */
+function refusalOf(code: string | undefined): string {
+  const [status, error] =
+    code === "HPE_HEADER_OVERFLOW"
+      ? (["431 Request Header Fields Too Large", "The request's headers are too large."] as const)
+      : code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? (["408 Request Timeout", "The request did not arrive in time."] as const)
+        : (["400 Bad Request", "This is not an HTTP request."] as const);
+  const body = JSON.stringify({ error, code: "http_malformed", hints: [], docs: "/errors/http_malformed.md" });
+  return `HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
 }
 
 function round(ms: number): number {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
-import { isAssayError } from "@assay/core";
+import { AssayError, isAssayError } from "@assay/core";
+import { HTTPException } from "hono/http-exception";
 
 /** Status by code; a code that is not listed is the caller's fault (400) if it names their input, else 500. */
 const STATUS: Readonly<Record<string, number>> = {
@@ -24,9 +25,14 @@ const STATUS: Readonly<Record<string, number>> = {
   blob_too_large: 413,
   model_too_large: 413,
   tensor_too_large: 413,
+  opening_too_large: 413,
   request_aborted: 499,
+  request_cancelled: 499,
   receipts_overloaded: 503,
   runtime_overloaded: 503,
+  runtime_unavailable: 503,
+  gateway_overloaded: 503,
+  clock_changed: 503,
   gateway_draining: 503,
   runtime_closed: 503,
   database_unavailable: 503,
@@ -38,11 +44,19 @@ const STATUS: Readonly<Record<string, number>> = {
   log_failed: 503,
   log_overloaded: 503,
   log_closed: 503,
+  index_fenced: 503,
   model_timeout: 504,
   model_aborted: 502,
   model_out_of_memory: 502,
   model_failed: 502,
   model_quarantined: 503,
+  database_error: 500,
+  keyset_invalid: 500,
+  claims_invalid: 500,
+  statement_invalid: 500,
+  entry_invalid: 500,
+  log_entry_too_large: 500,
+  log_range: 500,
   record_invalid: 500,
   log_corrupt: 500,
   blob_corrupt: 500,
@@ -66,6 +80,18 @@ export type HttpProblem = {
 
 /** The answer to an error. A cause never leaves the process; what is not ours becomes `internal_error`. */
 export function problemOf(error: unknown): HttpProblem {
+  if (error instanceof HTTPException && error.status < 500) {
+    // The framework refuses what it cannot parse; its own body is plain text.
+    return problemOf(
+      new AssayError(
+        "request_malformed",
+        `The request cannot be read: ${error.message || "its body is not what its type says"}.`,
+        {
+          hints: ["See /openapi.json for its schema."],
+        },
+      ),
+    );
+  }
   if (!isAssayError(error)) {
     return {
       status: 500,

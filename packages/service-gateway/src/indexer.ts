@@ -8,7 +8,7 @@ import type { DecodedRecord } from "./decode-record.ts";
 export type Indexer = {
   /** Takes records as they become durable. Cheap; never fails. */
   readonly offer: (decoded: readonly DecodedRecord[]) => void;
-  /** Resolves when everything up to `size` is indexed, or after `timeoutMs` with false. */
+  /** Resolves when everything up to `size` is indexed; with false after `timeoutMs`, or when the indexer stops. */
   readonly settled: (size: number, timeoutMs: number) => Promise<boolean>;
   /** Records that the log has and the index lacks, and the last failure's code. */
   readonly lag: () => { readonly records: number; readonly failure: string | null };
@@ -23,7 +23,9 @@ export type IndexerModules = {
 };
 
 /** Rows a transaction inserts at most. */
-const MAX_ROWS = 1000;
+const MAX_ROWS = 4000;
+/** Pause between two inserts, milliseconds: new receipts are found without the index, and larger inserts cost less. */
+const GATHER_MS = 100;
 /** Decoded rows kept in memory while the database is away; beyond it they are read from the log again. */
 const MAX_KEPT = 20_000;
 /** Pause after a failure, growing up to the second figure, milliseconds. */
@@ -36,12 +38,23 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
   let failure: string | null = null;
   let stopped = false;
   let wake: (() => void) | undefined;
-  let waiting: { readonly size: number; readonly resolve: () => void }[] = [];
+  let hurry: (() => void) | undefined;
+  let waiting: { readonly size: number; readonly resolve: (reached?: boolean) => void }[] = [];
 
   const pause = (ms: number | undefined): Promise<void> =>
     new Promise((resolve) => {
       const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
       wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+
+  // Unlike a pause it is not ended by new records, only by somebody who waits for the index, or by the stop.
+  const gather = (): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, GATHER_MS);
+      hurry = () => {
         clearTimeout(timer);
         resolve();
       };
@@ -81,6 +94,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
         const done = next;
         for (const { resolve } of waiting.filter(({ size }) => size <= done)) resolve();
         waiting = waiting.filter(({ size }) => size > done);
+        if (waiting.length === 0 && batch.length < MAX_ROWS) await gather();
       } catch (error) {
         const code = isAssayError(error) ? error.code : "index_failed";
         if (failure !== code) onError(error);
@@ -108,6 +122,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
     },
     settled(size, timeoutMs) {
       if (watermark !== undefined && watermark >= size) return Promise.resolve(true);
+      if (stopped) return Promise.resolve(false);
       return new Promise((resolve) => {
         const timer = setTimeout(() => {
           waiting = waiting.filter((entry) => entry !== mine);
@@ -115,20 +130,23 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
         }, timeoutMs);
         const mine = {
           size,
-          resolve: () => {
+          resolve: (reached = true) => {
             clearTimeout(timer);
-            resolve(true);
+            resolve(reached);
           },
         };
         waiting.push(mine);
         wake?.();
+        hurry?.();
       });
     },
     lag: () => ({ records: Math.max(0, log.size() - (watermark ?? 0)), failure }),
     async stop() {
       stopped = true;
       wake?.();
+      hurry?.();
       await running;
+      for (const { resolve } of waiting.splice(0)) resolve(false);
     },
   };
 }

@@ -1,7 +1,9 @@
+import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { AssayError, bytesToBase64Url, bytesToHex, hexToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
-import { encodeInferResponse, parseHeaderLength, parseInferRequest } from "@assay/protocol";
+import { encodeInferResponse, joinBody, parseHeaderLength, parseInferRequest } from "@assay/protocol";
 import type { RuntimeProfile } from "@assay/protocol";
 import { PROFILE } from "@assay/receipts";
 import type { RetentionClass } from "@assay/receipts";
@@ -20,6 +22,8 @@ export type ServableModel = {
   readonly owner: string;
   readonly path: string;
   readonly sha256: string;
+  /** Files that the model takes weights from, relative to its folder. */
+  readonly files?: readonly { readonly path: string; readonly sha256: string }[];
 };
 
 /** One execution as the node drafts it. */
@@ -47,7 +51,8 @@ export type ExecuteModel = (request: {
 
 export type InferModules = {
   readonly execute: ExecuteModel;
-  readonly model: (name: string, version: number | undefined) => Promise<ServableModel>;
+  /** The version asked for, on disk; private ones of others are as if they were not there for `viewer`. */
+  readonly model: (name: string, version: number | undefined, viewer: string | undefined) => Promise<ServableModel>;
   /** The only input of a model that has one, for raw requests. */
   readonly rawInput: (model: ServableModel) => Promise<Parameters<typeof parseInferRequest>[2]>;
   readonly recorder: Recorder;
@@ -84,15 +89,11 @@ export async function handleInfer(
 ): Promise<InferOutcome> {
   const { recorder, suite, metrics } = modules;
   const { headers } = request;
-  const cancelled = new AbortController();
-  const onClose = (): void => {
-    if (!response.writableEnded) cancelled.abort();
-  };
-  response.once("close", onClose);
+  const signal = connectionSignal(request.socket);
   const body = await readBody(request, modules.maxBodyBytes);
   const startedMs = performance.now();
   const caller = await modules.auth.caller(headers.authorization);
-  const model = await modules.model(target.name, target.version);
+  const model = await modules.model(target.name, target.version, caller?.owner);
   assertReadable(model, caller);
   const headerLength = parseHeaderLength(single(headers["inference-header-content-length"]));
   const infer = parseInferRequest(body, headerLength, headerLength === 0 ? await modules.rawInput(model) : undefined);
@@ -105,7 +106,7 @@ export async function handleInfer(
     profile: profileOf(single(headers["assay-profile"])),
     inputs: infer.inputs,
     ...(infer.outputs ? { outputs: infer.outputs.map(({ name }) => name) } : {}),
-    signal: cancelled.signal,
+    signal,
     ...(nonce ? { clientNonce: nonce } : {}),
     ...(preprocessing ? { preprocessingDigest: preprocessing } : {}),
     ...(caller ? { principal: { caller: caller.owner, authentication: "token" as const } } : {}),
@@ -152,7 +153,6 @@ export async function handleInfer(
   const durableMs = performance.now();
   const receiptId = bytesToHex(execution.receiptId);
   modules.onReceipt(receiptId, recorded.logIndex);
-  response.off("close", onClose);
   response.writeHead(200, {
     "content-type": encoded.contentType,
     "content-length": encoded.byteLength,
@@ -164,8 +164,11 @@ export async function handleInfer(
     "assay-grant": bytesToHex(grant),
     "assay-log-index": recorded.logIndex,
   });
-  for (const chunk of encoded.chunks) response.write(chunk);
-  response.end();
+  if (encoded.byteLength <= COPIED_BYTES) response.end(joinBody(encoded));
+  else {
+    for (const chunk of encoded.chunks) response.write(chunk);
+    response.end();
+  }
   metrics.inferSeconds.observe((durableMs - startedMs) / 1000);
   metrics.engineSeconds.observe(execution.engineMs / 1000);
   metrics.receiptSeconds.observe((durableMs - ranMs) / 1000);
@@ -174,13 +177,35 @@ export async function handleInfer(
 }
 
 const NOTHING = new Uint8Array();
+/** Answers up to this size are copied into one buffer, which costs less than another write. */
+const COPIED_BYTES = 64 * 1024;
+
+/** Whether `caller` may see and run a version: public ones everybody, private ones their owner. */
+export function isReadable(model: Pick<ServableModel, "visibility" | "owner">, caller: Caller | undefined): boolean {
+  return model.visibility === "public" || caller?.owner === model.owner;
+}
+
+const signals = new WeakMap<Socket, AbortSignal>();
+
+// One signal a connection, not a request: HTTP/1.1 has one request on it at a time, and most connections serve many.
+function connectionSignal(socket: Socket): AbortSignal {
+  let signal = signals.get(socket);
+  if (!signal) {
+    const closed = new AbortController();
+    socket.once("close", () => closed.abort());
+    ({ signal } = closed);
+    setMaxListeners(0, signal);
+    signals.set(socket, signal);
+  }
+  return signal;
+}
 
 /** Private models are there for their owner only; to others they do not exist. */
 export function assertReadable(
   model: Pick<ServableModel, "name" | "visibility" | "owner">,
   caller: Caller | undefined,
 ): void {
-  if (model.visibility === "private" && caller?.owner !== model.owner) {
+  if (!isReadable(model, caller)) {
     throw new AssayError("model_not_found", `There is no model named ${model.name}.`);
   }
 }
@@ -196,15 +221,19 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Ui
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
-    request.on("data", (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       size += chunk.length;
       if (size > maxBytes) {
+        // What was gathered is let go now; the rest is the server's to discard.
+        chunks.length = 0;
+        request.off("data", take);
         request.pause();
         reject(tooLarge());
         return;
       }
       chunks.push(chunk);
-    });
+    };
+    request.on("data", take);
     request.on("end", () => {
       const [only] = chunks;
       resolve(chunks.length === 1 && only ? only : Buffer.concat(chunks, size));

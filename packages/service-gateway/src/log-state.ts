@@ -109,7 +109,8 @@ function restore(text: string | undefined, size: number): Saved {
       releases: number[];
     };
     // A file ahead of the log belongs to another log, or to one that was restored from a copy: read anew.
-    if (value.version !== 1 || !Number.isSafeInteger(value.watermark) || value.watermark > size) return empty;
+    const { watermark } = value;
+    if (value.version !== 1 || !Number.isSafeInteger(watermark) || watermark < 0 || watermark > size) return empty;
     return {
       watermark: value.watermark,
       heads: new Map(

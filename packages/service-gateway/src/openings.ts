@@ -5,7 +5,7 @@ import type { FieldValue, FullOpening } from "@assay/receipts";
 
 /** Keeps openings for owners who ask for it, encrypted on this server's disk. */
 export type OpeningVault = {
-  /** Encrypted bytes to store beside the record, bound to its receipt id. */
+  /** Encrypted bytes to store beside the record, bound to its receipt id. Throws `opening_too_large`. */
   readonly seal: (
     receiptId: Uint8Array,
     salt: Uint8Array,
@@ -17,6 +17,8 @@ export type OpeningVault = {
 };
 
 const VERSION = 1;
+/** Largest opening kept, bytes: the log's own limit is 16 MiB, and an owner with more keeps the salt instead. */
+export const MAX_OPENING_BYTES = 8 * 1024 * 1024;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
@@ -30,6 +32,15 @@ export function createOpeningVault(secret: Uint8Array): OpeningVault {
   return {
     seal(receiptId, salt, request, response) {
       const pairs = (fields: readonly FieldValue[]): CborValue => fields.map(({ name, value }) => [name, value]);
+      let size = 0;
+      for (const { value } of [...request, ...response]) size += value.length;
+      if (size > MAX_OPENING_BYTES) {
+        throw new AssayError("opening_too_large", `Request and response have ${size} bytes together.`, {
+          hints: [
+            `At most ${MAX_OPENING_BYTES} bytes are kept here; ask without assay-retention and keep the opening.`,
+          ],
+        });
+      }
       const plain = encodeCbor([salt, pairs(request), pairs(response)]);
       const nonce = randomBytes(NONCE_BYTES);
       const cipher = createCipheriv("aes-256-gcm", keyFor(receiptId), nonce);

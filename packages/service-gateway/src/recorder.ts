@@ -58,10 +58,19 @@ export type RecorderModules = {
 };
 
 export type RecorderOptions = {
+  /** Bytes of claims and openings flushed together at most; one draft may be larger. */
+  readonly maxBatchBytes?: number;
+  /** Bytes of claims and openings that may wait; beyond it callers get `receipts_overloaded`. */
+  readonly maxPendingBytes?: number;
   /** Statements signed and flushed together at most. A Merkle path of 256 leaves is 8 hashes. */
   readonly maxBatch?: number;
   /** Drafts that may wait; beyond it callers get `receipts_overloaded`. */
   readonly maxPending?: number;
+  /**
+   * How long a batch may wait for company once the one before it had some, milliseconds. A lone receipt never waits;
+   * under load one signature, one flush and one insert then serve many.
+   */
+  readonly lingerMs?: number;
   /** How long before its end a keyset is replaced, milliseconds. */
   readonly rotateBeforeMs?: number;
 };
@@ -108,9 +117,16 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   const { log, suite, now, onRecorded } = modules;
   const maxBatch = options.maxBatch ?? 256;
   const maxPending = options.maxPending ?? 10_000;
+  // The log takes 32 MiB in one call, and openings are up to 8 MiB each.
+  const maxBatchBytes = options.maxBatchBytes ?? 16 * 1024 * 1024;
+  const maxPendingBytes = options.maxPendingBytes ?? 256 * 1024 * 1024;
+  const lingerMs = options.lingerMs ?? 1;
   const rotateBeforeMs = options.rotateBeforeMs ?? 60 * 60 * 1000;
   let issuers = modules.issuers;
+  /** Issuers whose keysets could not be logged yet: statements under them would be under keys nobody can find. */
+  let unlogged: Issuers | undefined;
   let queue: Job[] = [];
+  let queuedBytes = 0;
   let running = false;
   let closed = false;
   let idle: (() => void)[] = [];
@@ -120,7 +136,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       job.failed(new AssayError("gateway_draining", "The gateway is shutting down and takes no more work."));
       return;
     }
-    if (queue.length >= maxPending) {
+    if (queue.length >= maxPending || queuedBytes >= maxPendingBytes) {
       job.failed(
         new AssayError("receipts_overloaded", `${queue.length} receipts wait to be written.`, {
           hints: ["Send the request again after a moment."],
@@ -129,6 +145,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       return;
     }
     queue.push(job);
+    queuedBytes += bytesOf(job);
     if (running) return;
     running = true;
     // Everything that finishes in this turn of the event loop shares the flush.
@@ -136,16 +153,25 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   };
 
   const run = async (): Promise<void> => {
+    let previous = 0;
     while (queue.length > 0) {
-      const jobs = queue.length <= maxBatch ? queue : queue.slice(0, maxBatch);
-      queue = queue.length <= maxBatch ? [] : queue.slice(maxBatch);
+      if (previous >= BUSY_BATCH && queue.length < previous) await linger(lingerMs);
+      const jobs = nextBatch();
+      previous = jobs.length;
       const heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
       try {
-        if (now() > issuers.node.document.notAfterMs - rotateBeforeMs) {
-          issuers = await modules.rotate(heads);
-          await logKeysets();
+        const { notBeforeMs, notAfterMs } = issuers.node.document;
+        const nowMs = now();
+        // A clock that was set back would date statements before the keyset that signs them.
+        if (nowMs > notAfterMs - rotateBeforeMs || nowMs < notBeforeMs) {
+          unlogged ??= await modules.rotate(heads);
+          await logKeysets(unlogged);
+          issuers = unlogged;
+          unlogged = undefined;
         }
-        await write(jobs);
+        const { dated, misdated } = byKeyset(jobs, issuers);
+        for (const job of misdated) job.failed(clockChanged());
+        if (dated.length > 0) await write(dated);
       } catch (error) {
         issuers.node.rewind(heads.node);
         issuers.gateway.rewind(heads.gateway);
@@ -156,8 +182,25 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     for (const resolve of idle.splice(0)) resolve();
   };
 
-  const logKeysets = async (): Promise<void> => {
-    const records = [issuers.node, issuers.gateway].map(({ keysetStatement, keysetBytes }): LogRecord => ({
+  const nextBatch = (): readonly Job[] => {
+    let bytes = 0;
+    let count = 0;
+    for (const job of queue) {
+      bytes += bytesOf(job);
+      if (count > 0 && (count === maxBatch || bytes > maxBatchBytes)) {
+        bytes -= bytesOf(job);
+        break;
+      }
+      count++;
+    }
+    const jobs = queue.slice(0, count);
+    queue = count === queue.length ? [] : queue.slice(count);
+    queuedBytes -= bytes;
+    return jobs;
+  };
+
+  const logKeysets = async ({ node, gateway }: Issuers): Promise<void> => {
+    const records = [node, gateway].map(({ keysetStatement, keysetBytes }): LogRecord => ({
       entry: encodeEntry([keysetStatement.envelope]),
       claims: encodeSidecar({ claims: [keysetBytes], visibility: "public" }),
       opening: new Uint8Array(),
@@ -250,7 +293,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       new Promise((resolve, reject) => {
         enqueue({ kind: "gateway", draft, done: resolve, failed: reject });
       }),
-    begin: logKeysets,
+    begin: () => logKeysets(issuers),
     pending: () => queue.length,
     drain() {
       closed = true;
@@ -260,6 +303,36 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
 }
 
 const EMPTY = new Uint8Array();
+
+/** Jobs dated within the keysets' time, and those that a jump of the clock while they were under way left outside. */
+function byKeyset(
+  jobs: readonly Job[],
+  { node, gateway }: Issuers,
+): { readonly dated: readonly Job[]; readonly misdated: readonly Job[] } {
+  const from = Math.max(node.document.notBeforeMs, gateway.document.notBeforeMs);
+  const until = Math.min(node.document.notAfterMs, gateway.document.notAfterMs);
+  const fits = ({ draft }: Job): boolean => draft.issuedAtMs >= from && draft.issuedAtMs <= until;
+  return { dated: jobs.filter(fits), misdated: jobs.filter((job) => !fits(job)) };
+}
+
+function clockChanged(): AssayError<"clock_changed"> {
+  return new AssayError("clock_changed", "This machine's clock was changed while the request was under way.", {
+    hints: ["Send the request again: no receipt could be dated truthfully."],
+  });
+}
+
+/** What a job brings to the log besides its signatures, bytes; other statements than executions are small. */
+function bytesOf(job: Job): number {
+  return job.kind === "execution" ? job.draft.claims.length + job.draft.opening.length : 0;
+}
+/** A batch of this many means that callers come faster than flushes end. */
+const BUSY_BATCH = 4;
+
+function linger(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
 
 function headsOf(execution: Statement, service: Statement): DecodedRecord["heads"] {
   return [execution, service].map(({ header, digest }) => ({

@@ -28,7 +28,12 @@ export function encodeSidecar(sidecar: Sidecar): Uint8Array {
 
 /** Reads a sidecar. Throws `record_invalid`: these bytes are our own, so anything unexpected is damage. */
 export function decodeSidecar(bytes: Uint8Array): Sidecar {
-  const map = decodeCbor(bytes, { maxBytes: MAX_SIDECAR_BYTES, maxDepth: 2, maxItems: 32 });
+  let map: CborValue;
+  try {
+    map = decodeCbor(bytes, { maxBytes: MAX_SIDECAR_BYTES, maxDepth: 2, maxItems: 32 });
+  } catch (cause) {
+    throw damaged(cause);
+  }
   if (!(map instanceof Map)) throw damaged();
   const fields: CborMap = map;
   const claims = fields.get(KEY.claims);
@@ -46,8 +51,9 @@ export function decodeSidecar(bytes: Uint8Array): Sidecar {
   };
 }
 
-function damaged(): AssayError<"record_invalid"> {
+function damaged(cause?: unknown): AssayError<"record_invalid"> {
   return new AssayError("record_invalid", "A record beside the log is not what this program writes.", {
     hints: ["Run `assay doctor`; if the disk is sound, restore the log's directory from a copy."],
+    ...(cause === undefined ? {} : { cause }),
   });
 }

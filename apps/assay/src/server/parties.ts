@@ -9,6 +9,11 @@ import type { Issuers, LogState } from "@assay/service-gateway";
 
 /** A keyset lives at most a day; the recorder replaces it an hour before. */
 const KEYSET_MS = 24 * 60 * 60 * 1000;
+/**
+ * A keyset begins this much before it is made: what was dated a moment before a rotation is signed after it, and small
+ * corrections of the clock change nothing.
+ */
+const EARLY_MS = 5 * 60 * 1000;
 const USES = {
   node: ["execution", "supplement"],
   gateway: ["service", "supplement", "release"],
@@ -44,7 +49,7 @@ export function openParties(keystore: FileKeystore, state: LogState, label: stri
       Record<KeyUse, Signer>
     >;
     if (role === "node") execution = keys.execution;
-    const notBeforeMs = now();
+    const madeMs = now();
     const made = await createIssuer({
       suite: nodeSuite,
       subject: of,
@@ -54,8 +59,8 @@ export function openParties(keystore: FileKeystore, state: LogState, label: stri
       instanceId: new Uint8Array(randomBytes(16)),
       bootSeq: previous ? previous.bootSeq + 1 : 0,
       ...(previous ? { previous: { keyset: previous.keyset, statement: previous.statement } } : {}),
-      notBeforeMs,
-      notAfterMs: notBeforeMs + KEYSET_MS,
+      notBeforeMs: madeMs - EARLY_MS,
+      notAfterMs: madeMs + KEYSET_MS,
       ...(head ? { head } : {}),
     });
     latest.set(of, {

@@ -61,6 +61,8 @@ export type ServerConfig = {
   readonly logger?: Logger;
   readonly runtime?: Partial<Parameters<typeof createOrtRuntime>[0]>;
   readonly maxBodyBytes?: number;
+  /** Longest a request may take to arrive, milliseconds. */
+  readonly requestTimeoutMs?: number;
   readonly now?: () => number;
   readonly version: string;
   /** Passed to the log, so that a test may take the disk away. */
@@ -82,6 +84,11 @@ export type RunningServer = {
 };
 
 const STATE_SAVE_MS = 5000;
+/** Log lines gather to this size, or for a second, before they are written: one write a line would be felt. */
+const LOG_BUFFER_BYTES = 12 * 1024;
+const LOG_FLUSH_MS = 1000;
+/** Checkpoints at most this often when nobody waits for one: the post-quantum signature takes 5 ms of this thread. */
+const CHECKPOINT_INTERVAL_MS = 1000;
 const MAX_RECENT = 100_000;
 const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
 const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
@@ -95,10 +102,22 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
   for (const folder of ["log", "blobs", "models"]) await mkdir(at(folder), { recursive: true, mode: 0o700 });
   const logger =
     config.logger ??
-    pino({ level: config.logLevel ?? "info", base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination(2));
+    pino(
+      { level: config.logLevel ?? "info", base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      destination({ dest: 2, sync: false, minLength: LOG_BUFFER_BYTES }),
+    );
+  const flusher = setInterval(() => logger.flush(), LOG_FLUSH_MS);
+  flusher.unref();
   const keystore = openKeystore(at("keys"));
   const suite = nodeSuite;
-  const undo: (() => Promise<unknown>)[] = [];
+  const undo: (() => Promise<unknown>)[] = [
+    () => {
+      clearInterval(flusher);
+      return new Promise<void>((resolve) => {
+        logger.flush(() => resolve());
+      });
+    },
+  ];
   try {
     const ownerKey = keystore.signer("owner", "ed25519");
     const logKey = keystore.signer("log", "ed25519");
@@ -109,6 +128,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       signers: { ed25519: logKey, mlDsa44: keystore.signer("log-pq", "ml-dsa-44") },
       suite,
       now,
+      checkpointIntervalMs: CHECKPOINT_INTERVAL_MS,
       ...config.log,
     });
     undo.push(() => log.close());
@@ -271,7 +291,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     const gateway = await startGateway(
-      { host: config.host, port: config.port },
+      {
+        host: config.host,
+        port: config.port,
+        ...(config.requestTimeoutMs === undefined ? {} : { requestTimeoutMs: config.requestTimeoutMs }),
+      },
       {
         api,
         logger,
@@ -395,10 +419,13 @@ async function replayRelease(hub: Hub, log: FileLog, logIndex: number): Promise<
 }
 
 /** Resolves names on the hot path without awaiting the hub once a version is on disk. */
-function createServable(hub: Hub): (name: string, version: number | undefined) => Promise<ServableModel> {
+function createServable(
+  hub: Hub,
+): (name: string, version: number | undefined, viewer: string | undefined) => Promise<ServableModel> {
   const onDisk = new Map<string, MaterialisedModel>();
-  return async (name, version) => {
-    const found = hub.catalogue.resolve(parseModelName(name).name, version);
+  return async (text, version, viewer) => {
+    const { name, version: named } = parseModelName(text);
+    const found = hub.catalogue.resolve(name, version ?? named, seenBy(viewer));
     const key = `${found.name}@${found.version}`;
     const known = onDisk.get(key);
     if (known) return known;
@@ -408,10 +435,15 @@ function createServable(hub: Hub): (name: string, version: number | undefined) =
   };
 }
 
+/** Private versions are there for their owner alone. */
+function seenBy(viewer: string | undefined): (version: ModelVersion) => boolean {
+  return ({ visibility, owner }) => visibility === "public" || owner === viewer;
+}
+
 function modelsModule(hub: Hub): Parameters<typeof createApi>[0]["models"] {
-  const resolve = (text: string): ModelVersion => {
+  const resolve = (text: string, viewer: string | undefined): ModelVersion => {
     const { name, version } = parseModelName(text);
-    return hub.catalogue.resolve(name, version);
+    return hub.catalogue.resolve(name, version, seenBy(viewer));
   };
   return {
     resolve,
