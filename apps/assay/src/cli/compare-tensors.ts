@@ -45,7 +45,9 @@ export function compareTensors(signed: Tensor, found: Tensor | undefined, equali
     // Two integers that one number stands for are still two integers.
     const difference = typeof element === "bigint" ? Math.max(1, Math.abs(x - y)) : Math.abs(x - y);
     largest = Math.max(largest, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
-    if (!(difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * Math.max(Math.abs(x), Math.abs(y)))) within = false;
+    const allowed = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * Math.max(Math.abs(x), Math.abs(y));
+    // An infinity allows an infinite difference, and is none the less another value.
+    if (!Number.isFinite(difference) || difference > allowed) within = false;
   }
   return { name, equal: equality === "tolerance" && within, largest: String(Number(largest.toPrecision(6))) };
 }

@@ -18,7 +18,7 @@ import { absolute, writeWhole } from "../files.ts";
 import { withGateway } from "../gateway.ts";
 import type { Gateway } from "../gateway.ts";
 import { saveReceipt } from "../receipt-store.ts";
-import { printable } from "../style.ts";
+import { printable, wrap } from "../style.ts";
 import { loadTrust } from "../trust-file.ts";
 import { verdictJson, verdictLine } from "../verdict-text.ts";
 
@@ -120,10 +120,13 @@ export async function runOnce(cli: Cli, gateway: Gateway, flags: RunFlags, name:
   const { trust, source } = await loadTrust(world, flags.trust);
   const policy = flags.nonce === undefined ? {} : { policy: { clientNonce: flags.nonce } };
   const verdict = await createVerifier({ trust, suite: nodeSuite, ...policy })(bytes, world.now());
-  const text = formatOutputs(answer.outputs, {
-    width: output.style.width,
+  const { width } = output.style;
+  const outputs = formatOutputs(answer.outputs, {
+    width,
     ...(preprocessing ? { document: preprocessing.document } : {}),
   });
+  // Lists of values are one line each; bars and labels below them begin with spaces and already fit.
+  const text = outputs.replaceAll(/^\S.*$/gm, (line) => wrap(line, width, 2));
   const version = answer.modelVersion === undefined ? "" : ` version ${printable(answer.modelVersion)}`;
   const title = `${output.style.strong(printable(answer.modelName))}${version}`;
   return { answer, model, verdict, path, trustSource: source, text: `${title}\n\n${text}` };
