@@ -20,10 +20,17 @@ export type ModelFacts = {
   };
   readonly preprocessing: JsonValue;
   readonly card: string | null;
+  /** Paths, relative to the entry's folder, that the entry takes weights from. */
+  readonly externalPaths: readonly string[];
 };
 
 /** A version on local disk, ready for a runtime. */
-export type MaterialisedModel = ModelVersion & { readonly path: string; readonly sha256: string };
+export type MaterialisedModel = ModelVersion & {
+  readonly path: string;
+  readonly sha256: string;
+  /** The files that the entry takes weights from, relative to its folder. */
+  readonly files: readonly { readonly path: string; readonly sha256: string }[];
+};
 
 export type HubModules = {
   readonly blobs: BlobStore;
@@ -39,8 +46,12 @@ export type HubModules = {
 export type HubFiles = {
   /** Whether `<digest>` is there complete. */
   readonly has: (digest: string) => Promise<boolean>;
-  /** Runs `fill` on a fresh private directory and then gives it the name `<digest>` at once. */
-  readonly create: (digest: string, fill: (directory: string) => Promise<void>) => Promise<void>;
+  /** Runs `fill` on a fresh private directory with `folders` in it, and then gives it the name `<digest>` at once. */
+  readonly create: (
+    digest: string,
+    folders: readonly string[],
+    fill: (directory: string) => Promise<void>,
+  ) => Promise<void>;
   readonly path: (digest: string, file: string) => string;
 };
 
@@ -57,7 +68,12 @@ export type Hub = {
   /** Checks a manifest and its files and releases the next version. An identical current version is returned as it is. */
   readonly release: (request: ReleaseRequest) => Promise<ModelVersion>;
   /** Makes `version` the current one again, or marks it deprecated. */
-  readonly change: (name: string, version: number, action: Exclude<ReleaseAction, "release">, owner: string) => Promise<ModelVersion>;
+  readonly change: (
+    name: string,
+    version: number,
+    action: Exclude<ReleaseAction, "release">,
+    owner: string,
+  ) => Promise<ModelVersion>;
   readonly facts: (version: ModelVersion) => Promise<ModelFacts>;
   /** Copies the version's files out of the store (once) and hands over the path of its entry. */
   readonly materialise: (version: ModelVersion) => Promise<MaterialisedModel>;
@@ -78,7 +94,14 @@ export function createHub(modules: HubModules): Hub {
   const releasing = new Map<string, Promise<unknown>>();
 
   const state = async (
-    { name, version, manifestDigest, owner, visibility, sizeBytes }: Omit<ModelVersion, "status" | "releasedAtMs" | "logIndex">,
+    {
+      name,
+      version,
+      manifestDigest,
+      owner,
+      visibility,
+      sizeBytes,
+    }: Omit<ModelVersion, "status" | "releasedAtMs" | "logIndex">,
     action: ReleaseAction,
   ): Promise<ModelVersion> => {
     const releaseId = random(16);
@@ -118,9 +141,12 @@ export function createHub(modules: HubModules): Hub {
     const manifest = parseManifest(suite, await blobs.get(manifestDigest));
     const entry = manifest.manifest.files.find(({ path }) => path === manifest.manifest.entry);
     if (!entry) throw new AssayError("manifest_invalid", "The manifest's entry is not among its files.");
-    const signature = graphSignature(readModel(await blobs.get(entry.sha256)));
+    const model = readModel(await blobs.get(entry.sha256));
+    const signature = graphSignature(model);
+    const { facts: seen } = checkModel(model, { externalFiles: filesBeside(manifest.manifest) });
     return {
       manifest,
+      externalPaths: seen?.externalPaths ?? [],
       signature: {
         inputs: signature.inputs.map(({ name, datatype, shape, optional }) => ({ name, datatype, shape, optional })),
         outputs: signature.outputs.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
@@ -148,15 +174,18 @@ export function createHub(modules: HubModules): Hub {
           hints: ["Upload every file before the manifest that lists it."],
         });
       }
-      if (size !== sizeBytes) throw new AssayError("manifest_invalid", `The file ${path} has ${size} bytes, not ${sizeBytes}.`);
+      if (size !== sizeBytes)
+        throw new AssayError("manifest_invalid", `The file ${path} has ${size} bytes, not ${sizeBytes}.`);
     }
     const entry = manifest.manifest.files.find(({ path }) => path === manifest.manifest.entry);
     if (!entry) throw new AssayError("manifest_invalid", "The manifest's entry is not among its files.");
     if (entry.sizeBytes > MAX_ENTRY_BYTES) {
-      throw new AssayError("model_too_large", `The model file has ${entry.sizeBytes} bytes.`, { hints: [`At most ${MAX_ENTRY_BYTES} bytes are served.`] });
+      throw new AssayError("model_too_large", `The model file has ${entry.sizeBytes} bytes.`, {
+        hints: [`At most ${MAX_ENTRY_BYTES} bytes are served.`],
+      });
     }
     const bytes = await blobs.get(entry.sha256);
-    const report = checkModel(bytes);
+    const report = checkModel(bytes, { externalFiles: filesBeside(manifest.manifest) });
     const refused = report.findings.find(({ severity }) => severity === "refuse");
     if (refused) throw new AssayError(refused.code, refused.message, { hints: ["The model was not released."] });
     // The checker lets pass what the engine could load; this refuses what the protocol has no datatype for.
@@ -164,15 +193,22 @@ export function createHub(modules: HubModules): Hub {
   };
 
   const copyOut = async (version: ModelVersion): Promise<MaterialisedModel> => {
-    const { manifest } = (await facts(version)).manifest;
+    const { manifest: built, externalPaths } = await facts(version);
+    const { manifest } = built;
     const entry = manifest.files.find(({ path }) => path === manifest.entry);
     if (!entry) throw new AssayError("manifest_invalid", "The manifest's entry is not among its files.");
     if (!(await files.has(version.manifestDigest))) {
-      await files.create(version.manifestDigest, async (directory) => {
+      const folders = [...new Set(manifest.files.map(({ path }) => folderOf(path)).filter((path) => path !== ""))];
+      await files.create(version.manifestDigest, folders, async (directory) => {
         for (const { path, sha256 } of manifest.files) await blobs.materialise(sha256, `${directory}/${path}`);
       });
     }
-    return { ...version, path: files.path(version.manifestDigest, entry.path), sha256: entry.sha256 };
+    const folder = folderOf(manifest.entry);
+    const needed = externalPaths.flatMap((path) => {
+      const file = manifest.files.find((one) => one.path === folder + path);
+      return file ? [{ path, sha256: file.sha256 }] : [];
+    });
+    return { ...version, path: files.path(version.manifestDigest, entry.path), sha256: entry.sha256, files: needed };
   };
 
   const facts = ({ manifestDigest }: ModelVersion): Promise<ModelFacts> => {
@@ -190,17 +226,17 @@ export function createHub(modules: HubModules): Hub {
     facts,
     async release({ name: text, manifest: bytes, owner, visibility }) {
       const { name, version: given } = parseModelName(text);
-      if (given !== undefined) throw new AssayError("model_name_invalid", "A release gets the next version number: leave @version out.");
+      if (given !== undefined)
+        throw new AssayError("model_name_invalid", "A release gets the next version number: leave @version out.");
       const manifest = parseManifest(suite, bytes);
       await inspect(manifest);
       await blobs.put(manifest.bytes, { expected: manifest.digest });
       await blobs.put(manifest.configBytes, { expected: manifest.configDigest });
       return inOrder(name, async () => {
+        const [latest] = catalogue.versions(name);
+        if (latest && latest.owner !== owner) throw notOwner(name);
         const current = catalogue.current(name);
         if (current?.manifestDigest === manifest.digest && current.visibility === visibility) return current;
-        const versions = catalogue.versions(name);
-        const [latest] = versions;
-        if (latest && latest.owner !== owner) throw notOwner(name);
         const sizeBytes = manifest.manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0);
         return state(
           { name, version: (latest?.version ?? 0) + 1, manifestDigest: manifest.digest, owner, visibility, sizeBytes },
@@ -211,7 +247,7 @@ export function createHub(modules: HubModules): Hub {
     change: (text, version, action, owner) => {
       const { name } = parseModelName(text);
       return inOrder(name, async () => {
-        const found = catalogue.resolve(name, version);
+        const found = catalogue.resolve(name, version, (one) => one.visibility === "public" || one.owner === owner);
         if (found.owner !== owner) throw notOwner(name);
         return state(found, action);
       });
@@ -227,6 +263,21 @@ export function createHub(modules: HubModules): Hub {
       return copying;
     },
   };
+}
+
+/** Sizes of the version's other files by their path relative to the entry's folder, where external weights may lie. */
+function filesBeside({ files, entry }: BuiltManifest["manifest"]): ReadonlyMap<string, number> {
+  const folder = folderOf(entry);
+  return new Map(
+    files
+      .filter(({ path }) => path !== entry && path.startsWith(folder))
+      .map(({ path, sizeBytes }) => [path.slice(folder.length), sizeBytes]),
+  );
+}
+
+/** The folder of a path with its slash, empty at the top. */
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/") + 1);
 }
 
 function notOwner(name: string): AssayError<"model_not_owned"> {

@@ -1,12 +1,4 @@
 export { createCatalogue, parseModelName } from "./catalogue.ts";
 export type { Catalogue, ModelVersion } from "./catalogue.ts";
 export { createHub } from "./hub.ts";
-export type {
-  Hub,
-  HubFiles,
-  HubModules,
-  MaterialisedModel,
-  ModelFacts,
-  ReleaseRequest,
-  SignatureItem,
-} from "./hub.ts";
+export type { Hub, HubFiles, HubModules, MaterialisedModel, ModelFacts, ReleaseRequest, SignatureItem } from "./hub.ts";

@@ -1,14 +1,7 @@
 import { hexToBytes, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { ModelRuntime, RuntimeFacts, RuntimeProfile, Tensor } from "@assay/protocol";
-import {
-  PROFILE,
-  commitFields,
-  encodeClaims,
-  receiptSubject,
-  rememberOpen,
-  tensorFields,
-} from "@assay/receipts";
+import { PROFILE, commitFields, encodeClaims, receiptSubject, rememberOpen, tensorFields } from "@assay/receipts";
 import type { FieldValue, OpenMap, Principal } from "@assay/receipts";
 
 /** A model version on this node's disk, as the hub hands it over. */
@@ -20,6 +13,8 @@ export type NodeModel = {
   /** Absolute path of the `.onnx` file and its SHA-256. */
   readonly path: string;
   readonly sha256: string;
+  /** Files that the model takes weights from, relative to its folder. */
+  readonly files?: readonly { readonly path: string; readonly sha256: string }[];
 };
 
 export type ExecuteRequest = {
@@ -103,6 +98,7 @@ export function createNode({ runtime, suite, now, random }: NodeModules): Execut
           path: model.path,
           sha256: model.sha256,
           profile: request.profile,
+          ...(model.files ? { files: model.files } : {}),
         },
         inputs: request.inputs,
         ...(request.outputs ? { outputs: request.outputs } : {}),
@@ -178,4 +174,3 @@ export function timeOrderedId(nowMs: number, random: Uint8Array): Uint8Array {
   id[8] = 0x80 | ((id[8] ?? 0) & 0x3f);
   return id;
 }
-

@@ -47,10 +47,11 @@ export function hubFiles(directory: string): HubFiles {
         return false;
       }
     },
-    async create(digest, fill) {
+    async create(digest, folders, fill) {
       const fresh = join(directory, `.${digest}.${process.pid}.tmp`);
       await rm(fresh, { recursive: true, force: true });
       await mkdir(fresh, { recursive: true, mode: 0o700 });
+      for (const inner of folders) await mkdir(join(fresh, inner), { recursive: true, mode: 0o700 });
       await fill(fresh);
       try {
         await rename(fresh, folder(digest));
