@@ -240,6 +240,11 @@ describe("models", () => {
   test("a private model is there for its owner and for nobody else", async () => {
     expect(await assay("model", "push", tiny, "--name", "bench/secret", "--private")).toMatchObject({ code: 0 });
     expect(await assay("model", "show", "bench/secret")).toMatchObject({ code: 0 });
+    // Its input is x, FP32 [any, 16].
+    writeFileSync(at("zeros.bin"), new Uint8Array(4 * 16));
+    const ran = await assay("run", "bench/secret", "--input", "x=@zeros.bin");
+    expect(ran.err, ran.err).toBe("");
+    expect(ran.out).toContain("● Verified here.");
     const stranger = makeFakeHome(overTcp);
     try {
       const shown = await stranger.run(["model", "show", "bench/secret", "--url", server.url]);
@@ -287,9 +292,23 @@ test("with nothing running a command starts a gateway, and leaves nothing behind
   const ran = await home.run(["run", "demo/digits", "--input", `image=@${sample("eight")}`, "--json"], alone);
   expect(JSON.parse(ran.out)).toMatchObject({ verdict: { status: "verified" } });
   expect(existsSync(at("gateway.json"))).toBe(false);
+  const rebuilt = await home.run(["db", "rebuild", "--json"], alone);
+  expect(JSON.parse(rebuilt.out)).toMatchObject({ equal: true });
   server = await starting({ host: "127.0.0.1", port: 0, quiet: true });
   const held = await home.run(["model", "ls"], alone);
   expect([held.code, held.err.includes("home_in_use")]).toEqual([1, true]);
+});
+
+test("doctor really starts a database and runs a model in both profiles", async () => {
+  const { code, out } = await assay("doctor", "--json");
+  const { checks } = JSON.parse(out) as { checks: { name: string; status: string; message: string }[] };
+  expect(checks.filter(({ status }) => status === "fail")).toEqual([]);
+  const said = new Map(checks.map(({ name, message }) => [name, message]));
+  expect(said.get("portable")).toContain("onnxruntime-web");
+  expect(said.get("native")).toContain("onnxruntime-node");
+  expect(said.get("database")).toContain("starts and answers");
+  expect(said.get("log")).toMatch(/^\d+ entries signed by assay\.local/);
+  expect(code).toBe(0);
 });
 
 /**

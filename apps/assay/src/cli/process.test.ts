@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -79,6 +79,27 @@ describe("exit codes of the process", () => {
     child.kill("SIGTERM");
     expect(await ended).toMatchObject({ code: 0 });
   });
+});
+
+test("start: the first inference with its verdict, a gateway that other commands find, and an orderly end", async () => {
+  const own = mkdtempSync(join(tmpdir(), "assay-start-"));
+  try {
+    const { child, ended, printed } = launch(["start", "--port", "0"], { ASSAY_HOME: own });
+    await printed("assay verify");
+    const listed = await assay(["model", "ls"], { ASSAY_HOME: own, ASSAY_PORT: "1" });
+    expect(listed).toMatchObject({ code: 0, err: "" });
+    expect(listed.out).toContain("demo/digits");
+    const again = await assay(["start", "--port", "0"], { ASSAY_HOME: own });
+    expect([again.code, again.err.includes("home_in_use")]).toEqual([1, true]);
+    child.kill("SIGTERM");
+    const { code, out, err } = await ended;
+    expect(code).toBe(0);
+    expect(out).toContain("● Verified here.");
+    expect(err).toContain("Finishing what is under way.");
+    expect(existsSync(join(own, "gateway.json"))).toBe(false);
+  } finally {
+    rmSync(own, { recursive: true, force: true });
+  }
 });
 
 describe("streams", () => {

@@ -107,7 +107,8 @@ export async function runOnce(cli: Cli, gateway: Gateway, flags: RunFlags, name:
           },
         }
       : {}),
-    identify: flags.identify,
+    // A private model answers its owner alone, so there is nothing to hide by not saying who asks.
+    identify: flags.identify || model.visibility === "private",
     verify: false,
     signal: world.interrupt,
   };
