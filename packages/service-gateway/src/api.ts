@@ -109,6 +109,10 @@ export type ApiOptions = {
 
 /** Challenges and their answers are a few hundred bytes, and anybody may send them. */
 const MAX_AUTH_BYTES = 64 * 1024;
+/** Who may call, for the document: everybody (who sees more with a token), owners, and holders of a receipt. */
+const ANYBODY = [{}, { token: [] }];
+const OWNER = [{ token: [] }];
+const HOLDER = [{ grant: [] }, { token: [] }];
 const MAX_WAIT_MS = 30_000;
 const MAX_PAGE = 1000;
 const RECEIPT_ID = /^[0-9a-f]{32}$/;
@@ -133,7 +137,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   });
   app.onError((error, context) => {
     const problem = problemOf(error);
-    (context.env as { onFailure?: (error: unknown) => void } | undefined)?.onFailure?.(error);
+    const env: { readonly onFailure?: (error: unknown) => void } | undefined = context.env;
+    env?.onFailure?.(error);
     modules.metrics.refusals.inc({ code: problem.body.code });
     return new Response(JSON.stringify(problem.body), {
       status: problem.status,
@@ -240,6 +245,14 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   ): ReturnType<typeof createRoute> =>
     createRoute({ method, path, operationId, summary, responses: { default: schema.problem }, ...parts });
 
+  app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
+  app.openAPIRegistry.registerComponent("securitySchemes", "grant", {
+    type: "apiKey",
+    in: "header",
+    name: "assay-grant",
+    description: "Came with the answer that the receipt is for.",
+  });
+
   // Open Inference Protocol
   app.openapi(
     route("get", "/v2", "server.metadata", "Server metadata", {
@@ -293,6 +306,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     const suffix = path === "" ? "" : "Version";
     app.openapi(
       route("get", `/v2/models/{model}${path}`, `models.metadata${suffix}`, "Inputs and outputs of a model", {
+        security: ANYBODY,
         tags: ["inference"],
         request: { params },
         responses: json("Names, datatypes and shapes.", modelMetadataSchema),
@@ -301,6 +315,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     );
     app.openapi(
       route("get", `/v2/models/{model}${path}/ready`, `models.ready${suffix}`, "Whether a model takes work", {
+        security: ANYBODY,
         tags: ["inference"],
         request: { params },
         responses: json("Ready or not.", modelReadySchema),
@@ -315,6 +330,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
         `models.infer${suffix}`,
         "Run a model once and get its receipt",
         {
+          security: ANYBODY,
           tags: ["inference"],
           request: {
             params,
@@ -345,6 +361,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   // Receipts
   app.openapi(
     route("get", "/v1/receipts", "receipts.list", "Receipts of the caller", {
+      security: OWNER,
       tags: ["receipts"],
       request: { query: schema.listQuery },
       responses: json("Newest first.", schema.receiptList),
@@ -377,6 +394,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   );
   app.openapi(
     route("get", "/v1/receipts/{id}", "receipts.show", "A receipt as JSON", {
+      security: HOLDER,
       tags: ["receipts"],
       request: { params: schema.receiptParams, query: schema.waitQuery },
       responses: json("The JSON view; the signed form is the bundle.", schema.anyJson),
@@ -386,6 +404,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   );
   app.openapi(
     route("get", "/v1/receipts/{id}/bundle", "receipts.bundle", "A receipt as its bundle", {
+      security: HOLDER,
       tags: ["receipts"],
       request: { params: schema.receiptParams, query: schema.waitQuery },
       responses: {
@@ -425,6 +444,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   );
   app.openapi(
     route("post", "/v1/receipts/{id}/air", "receipts.air", "A receipt as AIR v1", {
+      security: HOLDER,
       tags: ["receipts"],
       request: { params: schema.receiptParams },
       responses: {
@@ -445,6 +465,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       "receipts.eraseOpening",
       "Erase what the server keeps of request and response",
       {
+        security: HOLDER,
         tags: ["receipts"],
         request: { params: schema.receiptParams },
         responses: { 204: { description: "Erased; the receipt stays valid." }, default: schema.problem },
@@ -466,6 +487,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   // Models
   app.openapi(
     route("get", "/v1/models", "models.list", "Models", {
+      security: ANYBODY,
       tags: ["models"],
       request: { query: schema.prefixQuery },
       responses: json("Current versions by name.", schema.modelList),
@@ -478,6 +500,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   );
   app.openapi(
     route("get", "/v1/models/{model}", "models.show", "One model", {
+      security: ANYBODY,
       tags: ["models"],
       request: { params: schema.modelParams },
       responses: json("Version, history, manifest, signature, card.", schema.modelShown),
@@ -497,6 +520,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   );
   app.openAPIRegistry.registerPath(
     route("get", "/v1/models/{model}/files/{path}", "models.file", "One file of a model", {
+      security: ANYBODY,
       tags: ["models"],
       request: { params: schema.fileParams },
       responses: {
@@ -519,6 +543,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   });
   app.openapi(
     route("post", "/v1/models/{model}/releases", "models.release", "Release a version", {
+      security: OWNER,
       tags: ["models"],
       request: {
         params: schema.modelParams,
@@ -553,6 +578,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
         `models.${action}`,
         action === "rollback" ? "Make an older version current" : "Mark a version deprecated",
         {
+          security: OWNER,
           tags: ["models"],
           request: {
             params: schema.modelParams,
@@ -574,6 +600,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
   }
   app.openapi(
     route("post", "/v1/blobs", "blobs.put", "Store a file", {
+      security: OWNER,
       tags: ["models"],
       request: { body: { content: { "application/octet-stream": { schema: schema.bytes } } } },
       responses: json("Its id.", schema.blobStored),
@@ -581,7 +608,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     async (context) => {
       await owner(context);
       const body = context.req.raw.body;
-      const stored = await modules.blobs.put(body ? (body as unknown as AsyncIterable<Uint8Array>) : new Uint8Array(), {
+      const stored = await modules.blobs.put(body ?? new Uint8Array(), {
         maxBytes: options.maxBlobBytes,
       });
       return context.json(stored);
@@ -614,6 +641,40 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       );
       return context.json(await auth.token(body));
     },
+  );
+
+  // The routes below answer with plain text or bytes; they are declared for the document and served as they are.
+  const text = (description: string, type = "text/plain") => ({
+    200: { description, content: { [type]: { schema: z.string() } } },
+    default: schema.problem,
+  });
+  for (const [path, operationId, summary, tag, responses] of [
+    ["/log/vkeys", "log.keys", "The log's verifier keys, one a line", "log", text("C2SP signed-note keys.")],
+    ["/log/checkpoint", "log.checkpoint", "The log's latest checkpoint", "log", text("A C2SP signed note.")],
+    ["/livez", "server.livez", "Whether the process runs", "operations", text("It does.")],
+    [
+      "/readyz",
+      "server.readyz",
+      "Whether the server takes work, and why not",
+      "operations",
+      json("Ready.", schema.readiness),
+    ],
+    ["/metrics", "server.metrics", "Metrics in Prometheus's format", "operations", text("Counters and gauges.")],
+    ["/openapi.json", "server.openapi", "This document", "operations", json("OpenAPI 3.1.", schema.anyJson)],
+  ] as const)
+    app.openAPIRegistry.registerPath(route("get", path, operationId, summary, { tags: [tag], responses }));
+  app.openAPIRegistry.registerPath(
+    route("get", "/log/tile/{path}", "log.tile", "A tile of the log, or its entries", {
+      tags: ["log"],
+      request: { params: schema.tileParams },
+      responses: {
+        200: {
+          description: "As C2SP tlog-tiles has it.",
+          content: { "application/octet-stream": { schema: schema.bytes } },
+        },
+        default: schema.problem,
+      },
+    }),
   );
 
   // Log (C2SP tlog-tiles)

@@ -36,7 +36,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
   let kept: DecodedRecord[] = [];
   let watermark: number | undefined;
   let failure: string | null = null;
-  let stopped = false;
+  const stopping = new AbortController();
   let wake: (() => void) | undefined;
   let hurry: (() => void) | undefined;
   let waiting: { readonly size: number; readonly resolve: (reached?: boolean) => void }[] = [];
@@ -69,7 +69,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
 
   const follow = async (): Promise<void> => {
     let backoff: number = RETRY_MS[0];
-    while (!stopped) {
+    while (!stopping.signal.aborted) {
       try {
         watermark ??= await index.watermark();
         if (watermark >= log.size()) {
@@ -122,7 +122,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
     },
     settled(size, timeoutMs) {
       if (watermark !== undefined && watermark >= size) return Promise.resolve(true);
-      if (stopped) return Promise.resolve(false);
+      if (stopping.signal.aborted) return Promise.resolve(false);
       return new Promise((resolve) => {
         const timer = setTimeout(() => {
           waiting = waiting.filter((entry) => entry !== mine);
@@ -142,7 +142,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
     },
     lag: () => ({ records: Math.max(0, log.size() - (watermark ?? 0)), failure }),
     async stop() {
-      stopped = true;
+      stopping.abort();
       wake?.();
       hurry?.();
       await running;

@@ -21,14 +21,15 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
   const registry = new Registry();
   const registers = [registry];
   for (const { name, help, read } of gauges) {
-    new Gauge({
+    const gauge = new Gauge({
       name,
       help,
-      registers,
+      registers: [],
       collect() {
         this.set(read());
       },
     });
+    registry.registerMetric(gauge);
   }
   return {
     registry,

@@ -22,6 +22,10 @@ const modelName = z
   .describe("namespace/name, or namespace/name@version")
   .openapi({ example: "demo/digits" });
 
+export const tileParams = z.object({
+  path: z.string().openapi({ param: { name: "path", in: "path" }, example: "0/000" }),
+});
+export const readiness = z.object({ ready: z.boolean(), reasons: z.array(z.string()) }).openapi("Readiness");
 export const bytes = z.string().openapi({ format: "binary" });
 export const anyJson = z.record(z.string(), z.unknown());
 

@@ -131,7 +131,7 @@ export function createHub(modules: HubModules): Hub {
       () => undefined,
     );
     releasing.set(name, settled);
-    void settled.then(() => {
+    void settled.finally(() => {
       if (releasing.get(name) === settled) releasing.delete(name);
     });
     return after;
