@@ -1,7 +1,8 @@
 import { bytesToBase64, utf8ToBytes } from "@assay/core";
 import type { Signer } from "@assay/core";
 import { challengeDocument, read, tokenDocument } from "./documents.ts";
-import { clientError } from "./errors.ts";
+import { clientError, GatewayError } from "./errors.ts";
+import { SIGN_IN_RETRIES } from "./limits.ts";
 import type { Transport } from "./transport.ts";
 
 /** A scoped, expiring token and the owner it speaks for (`ed25519:<hex>`). */
@@ -9,8 +10,19 @@ export type Token = { readonly token: string; readonly owner: string; readonly e
 
 const TAG = "assay/auth/1\n";
 
-/** Proves possession of the signer's key to the gateway: it signs a challenge that the gateway chose. */
-export async function authenticate(transport: Transport, signer: Signer, signal?: AbortSignal): Promise<Token> {
+/**
+ * Proves possession of the signer's key to the gateway: it signs a challenge that the gateway chose. A challenge is good
+ * for one try, so trying again begins with another; a gateway whose database still starts is waited for.
+ */
+export function authenticate(transport: Transport, signer: Signer, signal?: AbortSignal): Promise<Token> {
+  return transport.retry(() => signIn(transport, signer, signal), SIGN_IN_RETRIES, signal, isStarting);
+}
+
+function isStarting(error: unknown): boolean {
+  return error instanceof GatewayError && error.status === 503;
+}
+
+async function signIn(transport: Transport, signer: Signer, signal: AbortSignal | undefined): Promise<Token> {
   if (signer.algorithm !== "ed25519") throw clientError("signer_missing", "Owners are known by Ed25519 keys.");
   const publicKey = bytesToBase64(signer.publicKey);
   const ask = (path: string, body: object) =>

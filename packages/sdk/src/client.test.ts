@@ -371,6 +371,33 @@ describe("signing in", () => {
     expect(calls.filter(({ path }) => path.endsWith("token"))).toHaveLength(3);
   });
 
+  test("a gateway whose database still starts is waited for, each time with another challenge, and not for ever", async () => {
+    const starting = (until: number) => {
+      let asked = 0;
+      return clientOver(
+        ({ path }) => {
+          if (path.endsWith("challenge")) return json({ challenge: `c.${asked}` });
+          if (!path.endsWith("token")) return json(page);
+          const after = { "retry-after": "1" };
+          return asked++ < until
+            ? json({ error: "Starting.", code: "database_unavailable" }, 503, after)
+            : json(granted("2099-01-01T00:00:00Z"));
+        },
+        { signer, now: () => 0 },
+      );
+    };
+    const soon = starting(2);
+    await soon.client.receipts();
+    expect(soon.pauses).toEqual([1000, 1000]);
+    const signed = soon.calls
+      .filter(({ path }) => path.endsWith("token"))
+      .map(({ body }) => Buffer.from(body).toString());
+    expect(new Set(signed.map((text) => (JSON.parse(text) as { challenge: string }).challenge)).size).toBe(3);
+    const never = starting(Number.POSITIVE_INFINITY);
+    expect(await code(never.client.receipts())).toBe("database_unavailable");
+    expect(never.pauses).toHaveLength(8);
+  });
+
   test("without key or token, or with a key of another kind, it is refused", async () => {
     expect(await code(clientOver(() => json(page)).client.receipts())).toBe("signer_missing");
     const other = clientOver(() => json(page), { signer: fixedSigner("pq", "ml-dsa-44") });

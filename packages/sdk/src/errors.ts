@@ -26,12 +26,19 @@ export class GatewayError extends AssayError {
   readonly status: number;
   /** Path and method that were asked, without query: it may hold a name, never a credential. */
   readonly request: string;
+  /** How long the gateway asks to be left alone, milliseconds; 0 when it does not say. */
+  readonly retryAfterMs: number;
 
-  constructor(code: string, message: string, facts: { status: number; request: string; hints?: readonly string[] }) {
+  constructor(
+    code: string,
+    message: string,
+    facts: { status: number; request: string; hints?: readonly string[]; retryAfterMs?: number },
+  ) {
     super(code, message, { hints: facts.hints ?? [] });
     this.name = "GatewayError";
     this.status = facts.status;
     this.request = facts.request;
+    this.retryAfterMs = facts.retryAfterMs ?? 0;
   }
 }
 

@@ -6,6 +6,8 @@ export const MAX_ERROR_BYTES = 64 * 1024;
 export const MAX_PROOF_BYTES = 1024 * 1024;
 /** Times a safe request is sent again by default. */
 export const DEFAULT_RETRIES = 2;
+/** Times that signing in is tried again while the gateway's database starts, which takes a few seconds. */
+export const SIGN_IN_RETRIES = 8;
 /** First and longest pause between two tries, milliseconds; the real one is random below it. */
 export const BACKOFF_FIRST_MS = 100;
 export const BACKOFF_LONGEST_MS = 2_000;

@@ -30,6 +30,13 @@ export type Call = {
 };
 
 export type Transport = {
+  /** Does `work` again, at most `tries` times, while it fails with what may pass by itself. */
+  readonly retry: <Result>(
+    work: () => Promise<Result>,
+    tries: number,
+    signal: AbortSignal | undefined,
+    passes?: (error: unknown) => boolean,
+  ) => Promise<Result>;
   /** The answer, when its status is a success. Throws {@link GatewayError} or a client error. */
   readonly send: (call: Call) => Promise<Response>;
   readonly json: (call: Call) => Promise<JsonValue>;
@@ -38,6 +45,12 @@ export type Transport = {
 };
 
 const AGAIN: ReadonlySet<number> = new Set([429, 502, 503, 504]);
+
+/** Whether it may pass by itself: no answer, or an answer that says so. */
+function isPassing(error: unknown): boolean {
+  if (error instanceof GatewayError) return AGAIN.has(error.status);
+  return isAssayError(error) && error.code === "gateway_unreachable";
+}
 
 /** Sends calls, tries safe ones again with growing random pauses, and turns error bodies into typed errors. */
 export function createTransport(options: TransportOptions): Transport {
@@ -66,26 +79,33 @@ export function createTransport(options: TransportOptions): Transport {
     }
   };
 
-  const send = async (call: Call): Promise<Response> => {
-    const tries = (call.safe ?? call.method === "GET") ? options.retries : 0;
+  const retry: Transport["retry"] = async (work, tries, signal, passes = isPassing) => {
     for (let attempt = 0; ; attempt++) {
-      const last = attempt >= tries;
-      let pauseMs = options.random() * Math.min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * 2 ** attempt);
       try {
-        const response = await once(call);
-        if (response.ok) return response;
-        if (last || !AGAIN.has(response.status)) throw await errorOf(call, response);
-        pauseMs = Math.max(pauseMs, retryAfterMs(response));
-        await response.body?.cancel();
+        return await work();
       } catch (error) {
-        if (last || !isAssayError(error) || error.code !== "gateway_unreachable") throw error;
+        if (attempt >= tries || !passes(error)) throw error;
+        const asked = error instanceof GatewayError ? error.retryAfterMs : 0;
+        const pauseMs = options.random() * Math.min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * 2 ** attempt);
+        await options.sleep(Math.max(pauseMs, asked), signal);
       }
-      await options.sleep(pauseMs, call.signal);
     }
   };
 
+  const send = (call: Call): Promise<Response> =>
+    retry(
+      async () => {
+        const response = await once(call);
+        if (response.ok) return response;
+        throw await errorOf(call, response);
+      },
+      (call.safe ?? call.method === "GET") ? options.retries : 0,
+      call.signal,
+    );
+
   const bytes = async (call: Call, limit: number): Promise<Uint8Array> => readBody(await send(call), limit);
   return {
+    retry,
     send,
     bytes,
     json: async (call) => readJson(await send(call), call.path),
@@ -160,7 +180,8 @@ function retryAfterMs(response: Response): number {
 }
 
 async function errorOf(call: Call, response: Response): Promise<GatewayError> {
-  const facts = { status: response.status, request: `${call.method} ${withoutQuery(call.path)}` };
+  const request = `${call.method} ${withoutQuery(call.path)}`;
+  const facts = { status: response.status, request, retryAfterMs: retryAfterMs(response) };
   let body: JsonValue | undefined;
   try {
     body = parseJson(await readBody(response, MAX_ERROR_BYTES), { maxBytes: MAX_ERROR_BYTES, maxDepth: 8 });
