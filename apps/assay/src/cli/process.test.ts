@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { trustView } from "@assay/receipts";
 import { MOCK_TIME_MS, makeReceipt } from "@assay/testkit";
 
@@ -11,6 +12,11 @@ import { MOCK_TIME_MS, makeReceipt } from "@assay/testkit";
 const launcher = fileURLToPath(new URL("../../bin/assay.js", import.meta.url));
 
 let home: string;
+/** Programs that a test began and a failed expectation may have left running. */
+const running = new Set<ChildProcess>();
+afterEach(() => {
+  for (const child of running) child.kill("SIGKILL");
+});
 beforeAll(async () => {
   home = mkdtempSync(join(tmpdir(), "assay-process-"));
   const { bytes, trust } = await makeReceipt();
@@ -25,6 +31,8 @@ type Environment = Readonly<Record<string, string>>;
 function launch(args: readonly string[], environment: Environment = {}) {
   const clean = { PATH: process.env["PATH"] ?? "", HOME: home, ASSAY_HOME: home, LANG: "C.UTF-8" };
   const child = spawn(process.execPath, [launcher, ...args], { cwd: home, env: { ...clean, ...environment } });
+  running.add(child);
+  child.once("close", () => running.delete(child));
   let [out, err] = ["", ""];
   const watchers: (() => void)[] = [];
   child.stdout.on("data", (data: Buffer) => {
@@ -83,8 +91,8 @@ describe("exit codes of the process", () => {
 
 test("start: the first inference with its verdict, a gateway that other commands find, and an orderly end", async () => {
   const own = mkdtempSync(join(tmpdir(), "assay-start-"));
+  const { child, ended, printed } = launch(["start", "--port", "0"], { ASSAY_HOME: own });
   try {
-    const { child, ended, printed } = launch(["start", "--port", "0"], { ASSAY_HOME: own });
     await printed("assay verify");
     const listed = await assay(["model", "ls"], { ASSAY_HOME: own, ASSAY_PORT: "1" });
     expect(listed).toMatchObject({ code: 0, err: "" });
@@ -98,6 +106,8 @@ test("start: the first inference with its verdict, a gateway that other commands
     expect(err).toContain("Finishing what is under way.");
     expect(existsSync(join(own, "gateway.json"))).toBe(false);
   } finally {
+    child.kill("SIGTERM");
+    await ended;
     rmSync(own, { recursive: true, force: true });
   }
 });

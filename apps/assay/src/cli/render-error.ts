@@ -20,8 +20,7 @@ export type CliErrorCode =
   | "model_files_invalid"
   | "model_mismatch"
   | "reexecution_impossible"
-  | "policy_invalid"
-  | "key_missing";
+  | "policy_invalid";
 
 /** An error of a command. A hint that names a command in backticks is shown last, as what to do next. */
 export function cliError(
