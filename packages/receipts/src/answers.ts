@@ -73,8 +73,14 @@ function couldBeAltered(checks: readonly CheckRow[], status: Verdict["status"], 
   const log = checks.find(({ check }) => check === "log");
   if (log?.status === "pass") {
     const when = logTimeMs === undefined ? "" : ` since ${timeText(logTimeMs)}`;
-    const witnesses = log.facts["witnesses"] ?? "0";
-    return `No byte of it without breaking a signature; the log holds it${when}, as ${witnesses} witness${witnesses === "1" ? "" : "es"} confirm${witnesses === "1" ? "s" : ""}.`;
+    const witnesses = Number(log.facts["witnesses"] ?? "0");
+    const seen =
+      witnesses === 0
+        ? "which no witness has confirmed"
+        : witnesses === 1
+          ? "as one witness confirms"
+          : `as ${witnesses} witnesses confirm`;
+    return `No byte of it without breaking a signature; the log holds it${when}, ${seen}.`;
   }
   return status === "inconclusive"
     ? "Not by others than the signer, but the signer could still replace it: nothing you trust shows that a log holds it."
