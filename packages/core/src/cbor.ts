@@ -65,7 +65,7 @@ export function withCborWriter(write: (writer: CborWriter) => void): Uint8Array 
     return writer.finish();
   } finally {
     writersInUse--;
-    if (writer.capacity() > MAX_KEPT_BYTES) delete writers[writersInUse];
+    if (writer.capacity() > MAX_KEPT_BYTES) writers.length = writersInUse;
   }
 }
 

@@ -94,6 +94,7 @@ export function createIndexStore(database: Database): IndexStore {
       };
       if (filter.owner !== undefined) add("owner =", filter.owner);
       if (filter.model !== undefined) add("model =", filter.model);
+      if (filter.kind !== undefined) add("kind =", filter.kind);
       if (filter.before !== undefined) add("log_index <", filter.before);
       values.push(filter.limit);
       const condition = where.length === 0 ? "" : `WHERE ${where.join(" AND ")}`;
@@ -208,6 +209,7 @@ function checkFilter(filter: ReceiptFilter): void {
   if (filter.before !== undefined) checkInteger("before", filter.before);
   if (filter.owner !== undefined) checkText("owner", filter.owner);
   if (filter.model !== undefined) checkText("model", filter.model);
+  if (filter.kind !== undefined) checkText("kind", filter.kind);
 }
 
 function checkLimit(limit: number): void {

@@ -40,6 +40,8 @@ export type ModelRow = {
 export type ReceiptFilter = {
   readonly owner?: string;
   readonly model?: string;
+  /** `execution`, `release`, `keyset` or `supplement`; default all. */
+  readonly kind?: string;
   /** Return rows with a smaller log index than this. */
   readonly before?: number;
   /** At most 1,000. */

@@ -3,7 +3,6 @@ import {
   compareBytes,
   concatBytes,
   encodeCbor,
-  merkleLeaf,
   merkleLevels,
   merklePath,
   merkleRootFromPath,

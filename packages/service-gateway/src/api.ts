@@ -372,6 +372,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       const limit = Math.min(query.limit ?? 50, MAX_PAGE);
       const rows = await index.receipts({
         limit,
+        // Releases and keysets stand in the same log and are no receipts.
+        kind: "execution",
         ...(auth.isOperator(caller.owner) ? {} : { owner: caller.owner }),
         ...(query.before === undefined ? {} : { before: query.before }),
         ...(query.model === undefined ? {} : { model: query.model }),

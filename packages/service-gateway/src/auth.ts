@@ -103,7 +103,13 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       const token = `${PREFIX}${randomBytes(32).toString("base64url")}`;
       const owner = ownerOf(key);
       const expiresAtMs = now() + TOKEN_MS;
-      await secrets.putToken({ sha256: hashOf(token), owner, scopes: ["receipts", "models"], expiresAtMs });
+      try {
+        await secrets.putToken({ sha256: hashOf(token), owner, scopes: ["receipts", "models"], expiresAtMs });
+      } catch (error) {
+        // Nothing was given out, so the challenge is still good.
+        spent.delete(body);
+        throw error;
+      }
       return { token, expiresAt: new Date(expiresAtMs).toISOString(), owner };
     },
     async caller(authorization) {

@@ -120,7 +120,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   // The log takes 32 MiB in one call, and openings are up to 8 MiB each.
   const maxBatchBytes = options.maxBatchBytes ?? 16 * 1024 * 1024;
   const maxPendingBytes = options.maxPendingBytes ?? 256 * 1024 * 1024;
-  const lingerMs = options.lingerMs ?? 1;
+  const lingerMs = options.lingerMs ?? 2;
   const rotateBeforeMs = options.rotateBeforeMs ?? 60 * 60 * 1000;
   let issuers = modules.issuers;
   /** Issuers whose keysets could not be logged yet: statements under them would be under keys nobody can find. */

@@ -43,8 +43,17 @@ export async function seedDemoModels(modules: SeedModules): Promise<void> {
   ]);
 }
 
-async function release({ hub, blobs, suite, owner }: SeedModules, name: string, task: string, files: readonly File[]): Promise<void> {
-  const listed = files.map(({ path, bytes }) => ({ path, sizeBytes: bytes.length, sha256: bytesToHex(suite.sha256(bytes)) }));
+async function release(
+  { hub, blobs, suite, owner }: SeedModules,
+  name: string,
+  task: string,
+  files: readonly File[],
+): Promise<void> {
+  const listed = files.map(({ path, bytes }) => ({
+    path,
+    sizeBytes: bytes.length,
+    sha256: bytesToHex(suite.sha256(bytes)),
+  }));
   const preprocessing = listed.find(({ path }) => path === "preprocessing.json");
   const manifest = buildManifest(suite, {
     files: listed,

@@ -207,7 +207,10 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       roots: [],
       chains: [],
     };
-    await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
+    // What a person added to the file stays there: it is written once, for the first verification to start from.
+    if ((await readFileIfThere(at("trust.json"))) === undefined) {
+      await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
+    }
 
     indexer = startIndexer({
       log,
@@ -329,6 +332,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       },
     );
     undo.push(() => gateway.close());
+    const databaseReady = starting.then(async () => {
+      await running.settled(log.size(), 30_000);
+    });
+    // Whoever waits for it hears of a failure; nobody has to.
+    databaseReady.catch(() => undefined);
     let closing: Promise<void> | undefined;
     return {
       url: gateway.url,
@@ -336,9 +344,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       hub,
       log,
       runtime,
-      databaseReady: starting.then(async () => {
-        await running.settled(log.size(), 30_000);
-      }),
+      databaseReady,
       async rebuildIndex() {
         await starting;
         await running.settled(log.size(), 60_000);
