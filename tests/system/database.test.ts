@@ -7,6 +7,8 @@ import { assay, assayJson, eventually, makeHome, metric, needed, root, startGate
 import type { Gateway, Home } from "./harness.ts";
 
 const sample = (name: string): string => join(root, `models/digits/samples/${name}.png`);
+type Ran = { readonly verdict: { readonly status: string } };
+
 const digits = ["zero", "one", "two", "three"];
 
 describe("a gateway over a PostgreSQL of one's own", () => {
@@ -46,10 +48,10 @@ describe("a gateway over a PostgreSQL of one's own", () => {
       (lag) => lag === 0,
     );
 
-  const ask = (who: Home, digit: string): { verdict: { status: string } } =>
-    assayJson(who, ...["run", "demo/digits", "--input", `image=@${sample(digit)}`, "--identify"]);
+  const ask = (who: Home, digit: string): Ran =>
+    assayJson(who, "run", "demo/digits", "--input", `image=@${sample(digit)}`, "--identify") as Ran;
   const listed = (who: Home): unknown[] =>
-    assayJson<{ receipts: unknown[] }>(who, "receipt", "ls", "--remote").receipts;
+    (assayJson(who, "receipt", "ls", "--remote") as { receipts: unknown[] }).receipts;
 
   it("answers, and the server's tables hold what the log holds", async () => {
     gateway = await startGateway(home);

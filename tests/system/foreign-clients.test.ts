@@ -17,6 +17,7 @@ type TritonFacts = {
   readonly outputs: Readonly<Record<string, Plain>>;
   readonly refusal: { readonly status: string; readonly message: string } | null;
 };
+type Ours = { readonly outputs: readonly (Plain & { readonly name: string })[] };
 type Told = {
   readonly binary: TritonFacts;
   readonly json: TritonFacts;
@@ -32,7 +33,7 @@ describe("clients of the Open Inference Protocol that others wrote", () => {
   let home: Home;
   let gateway: Gateway;
   let told: Told;
-  let ours: { readonly outputs: readonly (Plain & { readonly name: string })[] };
+  let ours: Ours;
 
   beforeAll(async () => {
     const python = needed("ASSAY_SYSTEM_PYTHON");
@@ -52,7 +53,7 @@ describe("clients of the Open Inference Protocol that others wrote", () => {
     try {
       const path = join(folder, "rows.json");
       writeFileSync(path, JSON.stringify(rows));
-      ours = assayJson(home, "run", "demo/digits", "--input", `image=@${path}`);
+      ours = assayJson(home, "run", "demo/digits", "--input", `image=@${path}`) as Ours;
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }

@@ -47,10 +47,10 @@ export function assay(home: Home, ...args: readonly string[]): Ran {
 }
 
 /** Runs `assay … --json` in a home, expects success and returns what it printed. */
-export function assayJson<T>(home: Home, ...args: readonly string[]): T {
+export function assayJson(home: Home, ...args: readonly string[]): unknown {
   const ran = assay(home, ...args, "--json");
   if (ran.code !== 0) throw new Error(`assay ${args.join(" ")} ended with ${ran.code}: ${ran.stdout}${ran.stderr}`);
-  return JSON.parse(ran.stdout) as T;
+  return JSON.parse(ran.stdout);
 }
 
 export type Gateway = {
