@@ -316,6 +316,17 @@ test(`${ROUNDS} rounds of load, SIGKILL and restart on one home (ASSAY_CRASH_SEE
     const rebuilt = await server.ask("rebuild", "rebuilt");
     expect(rebuilt["before"]).toBe(rebuilt["after"]);
 
+    // An orderly end saves what a kill does not, so that the next kill leaves it behind the log.
+    const orderly = below(3) === 0;
+    if (orderly) {
+      await server.end();
+      expect(processesOf(home)).toEqual([]);
+      ({ server, url } = await boot());
+      started++;
+      client = clientOf();
+      await server.told("database");
+    }
+
     table.push({
       round,
       killed: everything ? "everything" : "server alone",
@@ -329,13 +340,14 @@ test(`${ROUNDS} rounds of load, SIGKILL and restart on one home (ASSAY_CRASH_SEE
       releases: told.releases.size,
       "start killed after": aborted,
       database: adopted ? "adopted" : "restarted",
+      "then ended in order": orderly ? "yes" : "",
     });
   }
   const loadable = parseTrust(JSON.stringify(trustView(trust)));
   expect(loadable.identities).toHaveLength(2);
   expect(told.answers.length).toBeGreaterThan(ROUNDS);
-  await server.ask("close", "closed");
-  await eventually("an orderly end leaves no process", () => processesOf(home, server.pid).length <= 1);
+  await server.end();
+  expect(processesOf(home)).toEqual([]);
   console.log(`seed ${SEED}`);
   console.table(table);
 });

@@ -18,6 +18,8 @@ const server = await startServer({
   port: 0,
   seed: false,
   logLevel: "warn",
+  // Often, so that kills meet tiles and checkpoints half written too.
+  log: { checkpointIntervalMs: 25 },
   version: "0.0.0-crash",
   ...ORT_CHILD,
 }).catch((error: unknown) => {
@@ -36,10 +38,6 @@ const commands: Readonly<Record<string, () => Promise<object>>> = {
     return { event: "settled", size: note.size };
   },
   rebuild: async () => ({ event: "rebuilt", ...(await server.rebuildIndex()) }),
-  close: async () => {
-    await server.close();
-    return { event: "closed" };
-  },
 };
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {

@@ -14,7 +14,9 @@ export type ServerProcess = {
   /** Resolves with a fact that the server told or will tell; rejects when it ends or fails before. */
   readonly told: (event: string) => Promise<Fact>;
   /** Gives a command and resolves with the fact that answers it. */
-  readonly ask: (command: "settle" | "rebuild" | "close", answer: string) => Promise<Fact>;
+  readonly ask: (command: "settle" | "rebuild", answer: string) => Promise<Fact>;
+  /** Asks it to close in order; resolves when the process has ended because nothing was left to do. */
+  readonly end: () => Promise<void>;
   /** Resolves when the process is gone. */
   readonly gone: Promise<void>;
   /** What it wrote to standard error: its log. */
@@ -70,6 +72,10 @@ export function startServerProcess(home: string): ServerProcess {
     ask(command, answer) {
       child.stdin.write(`${command}\n`);
       return told(answer);
+    },
+    end() {
+      child.stdin.end();
+      return gone;
     },
     gone,
     stderr: () => stderr,
