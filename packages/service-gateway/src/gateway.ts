@@ -133,11 +133,16 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
         return;
       }
       inFlight++;
-      serve(request, response)
+      // An answer is under way until its last byte was handed to the system, which is after its handler has ended.
+      const sent = new Promise<void>((resolve) => {
+        response.once("close", resolve);
+      });
+      void serve(request, response)
         .catch((error: unknown) => {
           logger.error({ err: describe(error) }, "request handler failed");
           sendProblem(response, error, "unknown");
         })
+        .then(() => sent)
         .finally(() => {
           inFlight--;
           if (inFlight === 0) settled?.();

@@ -158,7 +158,11 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       if (previous >= BUSY_BATCH && queue.length < previous) await linger(lingerMs);
       const jobs = nextBatch();
       previous = jobs.length;
-      const heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+      let heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+      // Past a durable append there is no way back: its numbers are used, whatever fails after it.
+      const durable = (): void => {
+        heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+      };
       try {
         const { notBeforeMs, notAfterMs } = issuers.node.document;
         const nowMs = now();
@@ -171,7 +175,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
         }
         const { dated, misdated } = byKeyset(jobs, issuers);
         for (const job of misdated) job.failed(clockChanged());
-        if (dated.length > 0) await write(dated);
+        if (dated.length > 0) await write(dated, durable);
       } catch (error) {
         issuers.node.rewind(heads.node);
         issuers.gateway.rewind(heads.gateway);
@@ -212,7 +216,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     );
   };
 
-  const write = async (jobs: readonly Job[]): Promise<void> => {
+  const write = async (jobs: readonly Job[], durable: () => void): Promise<void> => {
     const executions = jobs.filter((job) => job.kind === "execution");
     const others = jobs.filter((job) => job.kind === "gateway");
     const signed =
@@ -257,7 +261,10 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       });
       return statement;
     });
+    // What could not be read again must not be logged: every later start would stumble over it.
+    for (const record of records.slice(executions.length)) decodeRecord(suite, { ...record, index: 0, erased: false });
     const indexes = await log.append(records);
+    durable();
     const decoded: DecodedRecord[] = [];
     for (const [i, { draft }] of executions.entries()) {
       const [execution, service, logIndex] = [signed[i], services[i], indexes[i]];

@@ -1,0 +1,113 @@
+import { encodeCbor } from "@assay/core";
+import type { CborValue } from "@assay/core";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { MAX_OPENING_BYTES, createOpeningVault } from "./openings.ts";
+import { decodeSidecar, encodeSidecar } from "./sidecar.ts";
+import type { Sidecar } from "./sidecar.ts";
+
+const secret = new Uint8Array(32).fill(1);
+const receiptId = new Uint8Array(16).fill(2);
+const salt = new Uint8Array(32).fill(3);
+const field = (name: string, ...bytes: number[]) => ({ name, value: Uint8Array.from(bytes) });
+
+describe("the vault of openings", () => {
+  const vault = createOpeningVault(secret);
+
+  test("what was sealed is opened, in the order of a bundle", () => {
+    const sealed = vault.seal(
+      receiptId,
+      salt,
+      [field("model", 1), field("input/x/data", 2, 3)],
+      [field("output/y/data")],
+    );
+    expect(vault.open(receiptId, sealed)).toEqual([
+      { side: "request", salt, fields: [field("input/x/data", 2, 3), field("model", 1)] },
+      { side: "response", salt, fields: [field("output/y/data")] },
+    ]);
+    expect(vault.seal(receiptId, salt, [], [])).not.toEqual(vault.seal(receiptId, salt, [], []));
+  });
+
+  test("many fields are opened again", () => {
+    const fields = Array.from({ length: 4096 }, (_, i) => field(`input/${i}/data`, i & 255));
+    expect(vault.open(receiptId, vault.seal(receiptId, salt, fields, []))[0]?.fields).toHaveLength(4096);
+  });
+
+  test("another receipt, another secret, any changed byte and any cut are refused", () => {
+    const sealed = vault.seal(receiptId, salt, [field("model", 1)], []);
+    const refused = expect.objectContaining({ code: "opening_unreadable" });
+    expect(() => vault.open(new Uint8Array(16), sealed)).toThrow(refused);
+    expect(() => createOpeningVault(new Uint8Array(32)).open(receiptId, sealed)).toThrow(refused);
+    for (let at = 0; at < sealed.length; at++) {
+      const changed = Uint8Array.from(sealed);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      expect(() => vault.open(receiptId, changed), `byte ${at}`).toThrow(refused);
+      expect(() => vault.open(receiptId, sealed.slice(0, at)), `first ${at}`).toThrow(refused);
+    }
+  });
+
+  test("the error does not carry what was sealed", () => {
+    const sealed = vault.seal(receiptId, salt, [{ name: "model", value: new TextEncoder().encode("a-secret") }], []);
+    try {
+      vault.open(new Uint8Array(16), sealed);
+      expect.unreachable();
+    } catch (error) {
+      expect(JSON.stringify([String(error), (error as { hints: unknown }).hints])).not.toContain("secret");
+    }
+  });
+
+  test("more than a server keeps is refused before it is sealed", () => {
+    const half = new Uint8Array(MAX_OPENING_BYTES / 2);
+    const pair = [{ name: "input/x/data", value: half }];
+    expect(vault.seal(receiptId, salt, pair, pair).length).toBeGreaterThan(MAX_OPENING_BYTES);
+    const more = [...pair, field("model", 1)];
+    expect(() => vault.seal(receiptId, salt, more, pair)).toThrow(
+      expect.objectContaining({ code: "opening_too_large" }),
+    );
+  });
+});
+
+describe("sidecars", () => {
+  test("whatever is written is read again", () => {
+    const bytes = fc.uint8Array({ maxLength: 64 });
+    const sidecars = fc.record(
+      {
+        claims: fc.array(bytes, { maxLength: 3 }),
+        visibility: fc.constantFrom("public" as const, "private" as const),
+        owner: fc.string(),
+        grantSha256: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+      },
+      { requiredKeys: ["claims", "visibility"] },
+    );
+    fc.assert(
+      fc.property(sidecars, (sidecar) => {
+        expect(decodeSidecar(encodeSidecar(sidecar as Sidecar))).toEqual(sidecar);
+      }),
+    );
+  });
+
+  test.each<[string, Uint8Array]>([
+    ["nothing", new Uint8Array()],
+    ["no map", encodeCbor([1])],
+    ["no claims", encodeCbor(new Map<number, CborValue>([[3, 1]]))],
+    ["claims that are no list", encodeCbor(new Map<number, CborValue>([[1, 1]]))],
+    ["claims that are no bytes", encodeCbor(new Map<number, CborValue>([[1, [1]]]))],
+    ["bytes after its end", Uint8Array.of(...encodeSidecar({ claims: [], visibility: "public" }), 0)],
+    ["a cut", encodeSidecar({ claims: [new Uint8Array(9)], visibility: "public" }).slice(0, -3)],
+    ["too much", new Uint8Array(1024 * 1024 + 1)],
+  ])("%s is damage", (_, bytes) => {
+    expect(() => decodeSidecar(bytes)).toThrow(expect.objectContaining({ code: "record_invalid" }));
+  });
+
+  test("whatever the bytes, they are read or refused as damage", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        try {
+          decodeSidecar(bytes);
+        } catch (error) {
+          expect((error as { code: string }).code).toBe("record_invalid");
+        }
+      }),
+    );
+  });
+});
