@@ -211,7 +211,7 @@ export function assertReadable(
 }
 
 /** Reads a body within its limit. Throws `request_too_large`, without reading on, or `request_aborted`. */
-export function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
+function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
   const declared = Number(request.headers["content-length"] ?? 0);
   const tooLarge = (): AssayError =>
     new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`, {

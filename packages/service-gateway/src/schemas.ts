@@ -29,7 +29,7 @@ export const readiness = z.object({ ready: z.boolean(), reasons: z.array(z.strin
 export const bytes = z.string().openapi({ format: "binary" });
 export const anyJson = z.record(z.string(), z.unknown());
 
-export const problemBody = z
+const problemBody = z
   .object({
     error: z.string().describe("One sentence: what was wrong, and with which thing."),
     code: z.string().describe("Stable; each has a page under /errors/."),
