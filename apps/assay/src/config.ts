@@ -2,7 +2,7 @@ import { AssayError } from "@assay/core";
 import { z } from "zod";
 
 /** Text that shows as dots wherever it is printed; only {@link reveal} gives it back. */
-export class Secret {
+class Secret {
   readonly #value: string;
   constructor(value: string) {
     this.#value = value;

@@ -144,7 +144,7 @@ export function encodeAirClaims(claims: AirClaims): Uint8Array {
 }
 
 /** The protected header, the same bytes in every AIR v1 receipt. */
-export function airProtectedHeader(): Uint8Array {
+function airProtectedHeader(): Uint8Array {
   return encodeCbor(
     new Map([
       [1, AIR_HEADER.algorithm],

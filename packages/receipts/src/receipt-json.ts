@@ -9,7 +9,7 @@ import { viewReceipt } from "./view.ts";
 import type { ReceiptView } from "./view.ts";
 
 /** Longest text shown whole, characters: prompts and answers are for another window. */
-export const JSON_TEXT_CHARS = 200;
+const JSON_TEXT_CHARS = 200;
 /** Opened values that are no text show this many bytes. */
 const JSON_HEX_BYTES = 32;
 

@@ -7,7 +7,7 @@ import type {
   FlagParametersForType,
   TypedPositionalParameters,
 } from "@stricli/core";
-import { EXIT, exitOfError } from "./exit-codes.ts";
+import { exitOfError } from "./exit-codes.ts";
 import { createOutput } from "./output.ts";
 import type { Output } from "./output.ts";
 import { errorDocument, renderError } from "./render-error.ts";
@@ -25,7 +25,7 @@ export type CliContext = CommandContext & {
 export type Cli = { readonly world: World; readonly output: Output };
 
 /** A command's work: resolves to the exit code. */
-export type Run<Flags, Args extends BaseArgs> = (cli: Cli, flags: Flags, ...args: Args) => Promise<number>;
+type Run<Flags, Args extends BaseArgs> = (cli: Cli, flags: Flags, ...args: Args) => Promise<number>;
 
 type CommonFlags = { readonly json: boolean; readonly quiet: boolean; readonly debug: boolean };
 
@@ -92,5 +92,3 @@ export function defineCommand<Flags extends Readonly<Record<string, unknown>>, A
   pages.set(made, spec);
   return made;
 }
-
-export { EXIT };

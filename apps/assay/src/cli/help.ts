@@ -22,7 +22,7 @@ export function helpIntegration(style: Style): StricliIntegration<CliContext> {
 }
 
 /** The help of one target. `prefix` is how it was reached, the program's name first. */
-export function helpText(target: Target, prefix: readonly string[], style: Style): string {
+function helpText(target: Target, prefix: readonly string[], style: Style): string {
   const name = prefix.join(" ");
   const heading = (text: string): string => `\n${style.strong(text)}`;
   if ("getAllEntries" in target) {

@@ -10,7 +10,7 @@ import { cliError } from "./render-error.ts";
 /** Name of the manifest beside a model's files, as `model pull` writes it. */
 export const MANIFEST_FILE = "manifest.json";
 /** Name of the document that says how pictures and recordings become tensors. */
-export const PREPROCESSING_FILE = "preprocessing.json";
+const PREPROCESSING_FILE = "preprocessing.json";
 /** What the model file is called where a folder has several. */
 const USUAL_ENTRY = "model.onnx";
 

@@ -17,7 +17,7 @@ import type { ExtraRow } from "./verdict-text.ts";
 import type { World } from "./world.ts";
 
 /** The model on this disk that a receipt names. */
-export type LocalModel = {
+type LocalModel = {
   readonly manifestDigest: string;
   readonly path: string;
   readonly sha256: string;
@@ -123,7 +123,7 @@ function describe({ largest, reason }: Comparison): string {
  * The files at `path` if they are the version that the receipt names: by a manifest in the receipt or beside them, by
  * the manifest they would make themselves, or as the single file of that digest. Throws `model_mismatch`.
  */
-export async function findModel(path: string, view: ReceiptView): Promise<LocalModel> {
+async function findModel(path: string, view: ReceiptView): Promise<LocalModel> {
   const { claims, statement } = view.execution;
   if (!claims.modelDigest) {
     throw cliError("reexecution_impossible", `${statement.header.issuer} states no model digest.`);

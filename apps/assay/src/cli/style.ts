@@ -2,7 +2,7 @@ import { styleText } from "node:util";
 import type { Sink } from "./world.ts";
 
 /** How a check came out, and as which kind of evidence it is drawn. */
-export type MarkStatus = "pass" | "fail" | "inconclusive" | "absent";
+type MarkStatus = "pass" | "fail" | "inconclusive" | "absent";
 export type MarkKind = "enclave" | "proof" | "other";
 
 /** Text for one stream: colours where it has them, and characters that it can show. */

@@ -11,7 +11,7 @@ const MAX_TRUST_BYTES = 4 * 1024 * 1024;
 export type LoadedTrust = { readonly trust: Trust; readonly source: string | undefined };
 
 /** Path of the home's own trust file. */
-export function homeTrustPath(world: World): string {
+function homeTrustPath(world: World): string {
   return join(world.home, "trust.json");
 }
 

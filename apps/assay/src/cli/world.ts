@@ -21,7 +21,7 @@ export type RunningServer = {
   readonly close: () => Promise<void>;
 };
 
-export type ServerOptions = {
+type ServerOptions = {
   readonly host: string;
   /** 0 for one that is free. */
   readonly port: number;

@@ -75,7 +75,7 @@ const documentSchema = z.strictObject({
 });
 
 export type PreprocessingDocument = z.infer<typeof documentSchema>;
-export type ImageStep = z.infer<typeof step>;
+type ImageStep = z.infer<typeof step>;
 export type ImagePreparation = z.infer<typeof imageInput>;
 export type AudioPreparation = z.infer<typeof audioInput>;
 

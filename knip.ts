@@ -1,0 +1,33 @@
+import type { KnipConfig } from "knip";
+
+/** A package's public entry follows from its `exports`, and vitest's configuration names its tests. */
+const src = { project: ["src/**/*.ts"] };
+
+const config: KnipConfig = {
+  workspaces: {
+    ".": {
+      entry: ["scripts/*.mjs", "tests/system/go/make-log.ts", "tests/crash/server-child.ts", "vitest.*.config.ts"],
+      project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
+      // Tests over the whole program take the version that the package under test pins.
+      ignoreDependencies: ["pg", "pino"],
+    },
+    "packages/*": src,
+    // Programs of their own: children, and parents that tests start.
+    "packages/driver-ort": { ...src, entry: ["src/**/main.ts"] },
+    "packages/testkit": { ...src, entry: ["src/**/main.ts"] },
+    "apps/assay": {
+      ...src,
+      entry: ["src/main.ts"],
+      // The voice model's file is read by its path, and tests compare with the engines of driver-ort.
+      ignoreDependencies: ["@ricky0123/vad-web", "onnxruntime-node", "onnxruntime-web"],
+    },
+    bench: {
+      entry: ["*.{ts,mjs}", "infer/*.ts"],
+      project: ["**/*.{ts,mjs}"],
+      // The floor that a benchmark measures is the engine that driver-ort pins.
+      ignoreDependencies: ["onnxruntime-node", "onnxruntime-web"],
+    },
+  },
+};
+
+export default config;
