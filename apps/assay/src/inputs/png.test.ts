@@ -98,6 +98,7 @@ describe("a PNG file", () => {
     ["a palette that is missing", png({ colour: 3 }), "input_file_invalid"],
     ["a plain picture that unpacks without end", png({ pixels: new Uint8Array(20_000_000) }), "input_file_invalid"],
     ["too few pixels", png({ width: 100, height: 100 }), "input_file_invalid"],
+    ["too few pixels, interlaced", png({ width: 9, height: 9, interlaced: true }), "input_file_invalid"],
     ["an unknown filter", png({ pixels: bytes(9, 1) }), "input_file_invalid"],
     ["an unknown critical chunk", png({ extra: [chunk("ABCD", bytes(1))] }), "input_file_invalid"],
     ["too wide a picture", png({ width: MAX_IMAGE_SIDE + 1 }), "input_too_large"],

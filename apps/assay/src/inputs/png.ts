@@ -10,8 +10,17 @@ const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 /** An 8-bit value times this spans 16 bits exactly (255 * 257 = 65535). */
 const EIGHT_TO_SIXTEEN = 257;
 const CHANNELS_BY_COLOUR_TYPE: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
-/** Bytes an interlaced picture may need beyond its pixels: seven passes, each with a filter byte for every row. */
-const INTERLACE_ROOM = 8;
+/** First column and row, and the steps between them, of the passes of an interlaced picture (PNG section 8.2). */
+const ADAM7 = [
+  [0, 0, 8, 8],
+  [4, 0, 8, 8],
+  [0, 4, 4, 8],
+  [2, 0, 4, 4],
+  [0, 2, 2, 4],
+  [1, 0, 2, 2],
+  [0, 1, 1, 2],
+] as const;
+const ONE_PASS = [[0, 0, 1, 1]] as const;
 
 /** Whether `bytes` begin as a PNG file does. */
 export function isPng(bytes: Uint8Array): boolean {
@@ -29,7 +38,7 @@ export function decodePng(bytes: Uint8Array, input: string): RgbaImage {
       `Input "${input}": the PNG file has ${bytes.length} bytes, more than ${MAX_PNG_BYTES}.`,
     );
   const header = readHeader(bytes, input);
-  if (header.interlaced) boundInterlaced(bytes, header, input);
+  checkUnpackedSize(bytes, header, input);
   let picture;
   try {
     // At 16 bits the library's own scaling would throw half of each sample away; below, it is what is wanted.
@@ -66,8 +75,11 @@ function readHeader(bytes: Uint8Array, input: string): Header {
   return { width, height, depth, bitsPerPixel: depth * channels, interlaced: view.getUint8(28) !== 0 };
 }
 
-/** The library unpacks interlaced pictures without a bound of its own, so the bound is tried here first. */
-function boundInterlaced(bytes: Uint8Array, header: Header, input: string): void {
+/**
+ * The library unpacks interlaced pictures without a bound, and from Node 24 on fills what others lack with black, so
+ * that the pixels are there, and not many times over, is found out here first.
+ */
+function checkUnpackedSize(bytes: Uint8Array, header: Header, input: string): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const parts: Uint8Array[] = [];
   for (let at = 8; at + 12 <= bytes.length;) {
@@ -75,14 +87,25 @@ function boundInterlaced(bytes: Uint8Array, header: Header, input: string): void
     if (view.getUint32(at + 4) === 0x4944_4154) parts.push(bytes.subarray(at + 8, at + 8 + length));
     at += 12 + length;
   }
-  const rowBytes = Math.ceil((header.width * header.bitsPerPixel) / 8) + INTERLACE_ROOM;
+  const size = unpackedSize(header);
+  let found: number;
   try {
-    inflateSync(Buffer.concat(parts), {
-      maxOutputLength: (rowBytes + INTERLACE_ROOM) * (header.height + INTERLACE_ROOM) * 2,
-    });
+    found = inflateSync(Buffer.concat(parts), { maxOutputLength: 2 * size }).length;
   } catch (cause) {
     throw invalid(input, "its pixels unpack to more than its size, or not at all", cause);
   }
+  if (found < size) throw invalid(input, "its pixels do not fill its size");
+}
+
+/** Bytes of all rows of all passes, each row with its filter byte. */
+function unpackedSize({ width, height, bitsPerPixel, interlaced }: Header): number {
+  let size = 0;
+  for (const [x, y, dx, dy] of interlaced ? ADAM7 : ONE_PASS) {
+    const columns = Math.ceil((width - x) / dx);
+    const rows = Math.ceil((height - y) / dy);
+    if (columns > 0 && rows > 0) size += rows * (1 + Math.ceil((columns * bitsPerPixel) / 8));
+  }
+  return size;
 }
 
 function invalid(input: string, why: string, cause?: unknown) {

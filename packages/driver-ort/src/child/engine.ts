@@ -30,8 +30,14 @@ type OrtModule = { readonly InferenceSession: InferenceSessionFactory; readonly 
 export type PortMetadata = InferenceSession.ValueMetadata;
 type Describe = (metadata: PortMetadata) => Port;
 
-/** Loads the engine of `profile`: WebAssembly on one thread, or the native library on one thread. */
+/**
+ * Loads the engine of `profile`: WebAssembly on one thread, or the native library on one thread. Takes
+ * `Float16Array` away from this process, which is the engine's own: from Node 24 on the tensor class insists on such
+ * arrays, and the native library of onnxruntime-node 1.30.0 reads them as empty. Without them both take 16-bit
+ * integers, on every version of Node.
+ */
 export async function loadEngine(profile: RuntimeProfile, describe: Describe): Promise<Engine> {
+  Reflect.deleteProperty(globalThis, "Float16Array");
   return profile === "portable" ? await loadPortable(describe) : await loadNative(describe);
 }
 

@@ -14,9 +14,6 @@ export type EngineTensorClass = new (type: never, data: never, dims: readonly nu
 
 type ArrayClass = new (buffer: ArrayBuffer, offset: number, length: number) => ArrayBufferView;
 
-/** Later JavaScript engines have half-precision arrays, and the tensor class then insists on them. */
-const Float16 = (globalThis as { Float16Array?: ArrayClass }).Float16Array ?? Uint16Array;
-
 const ARRAYS: Readonly<Record<Exclude<Datatype, "BYTES" | "BF16">, ArrayClass>> = {
   BOOL: Uint8Array,
   UINT8: Uint8Array,
@@ -27,7 +24,8 @@ const ARRAYS: Readonly<Record<Exclude<Datatype, "BYTES" | "BF16">, ArrayClass>> 
   INT16: Int16Array,
   INT32: Int32Array,
   INT64: BigInt64Array,
-  FP16: Float16,
+  // Half precision as its bits, see `loadEngine`.
+  FP16: Uint16Array,
   FP32: Float32Array,
   FP64: Float64Array,
 };
