@@ -118,8 +118,6 @@ export type Client = {
   model(name: string, options?: CallOptions): Promise<ModelDetail>;
   /** A file of a model, as a stream. */
   modelFile(name: string, path: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
-  /** Any file of a readable model, by its SHA-256, as a stream. Hash what comes. */
-  blob(sha256: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
   /** Uploads what the gateway lacks, then releases the manifest as the next version. */
   push(
     name: string,
@@ -340,7 +338,6 @@ export function createClient(options: ClientOptions): Client {
       const path = file.split("/").map(encodeURIComponent).join("/");
       return stream(`/v1/models/${nameInPath(name)}/files/${path}`, signal);
     },
-    blob: (sha256, { signal } = {}) => stream(`/v1/blobs/${encodeURIComponent(sha256)}`, signal),
     rollback: (name, version, { signal } = {}) =>
       post(`/v1/models/${encodeURIComponent(parseModelName(name).bare)}/rollback`, { version }, signal),
     deprecate: (name, version, { signal } = {}) =>

@@ -39,11 +39,17 @@ type Saved = {
   keysets: Map<string, number>;
   last: Map<string, KeysetMark>;
   releases: number[];
+  /** Digest of the statement before the watermark: a file of another log is told by it. */
+  tail: string | undefined;
 };
 
 /** Opens the state: what the file says, brought up to the end of the log. A damaged file only costs a full read. */
 export async function openLogState({ log, suite, load, store }: LogStateModules): Promise<LogState> {
-  const saved = restore(await load(), log.size());
+  let saved = restore(await load(), log.size());
+  if (saved.watermark > 0) {
+    const [last] = await log.readRange(saved.watermark - 1, 1);
+    if (!last || decodeRecord(suite, last).row.executionDigest !== saved.tail) saved = nothingSaved();
+  }
   let dirty = false;
   const apply = (decoded: readonly DecodedRecord[], next: number): void => {
     for (const record of decoded) {
@@ -55,6 +61,7 @@ export async function openLogState({ log, suite, load, store }: LogStateModules)
       if (record.release) saved.releases.push(record.logIndex);
     }
     saved.watermark = next;
+    saved.tail = decoded.at(-1)?.row.executionDigest ?? saved.tail;
     dirty = true;
   };
   while (saved.watermark < log.size()) {
@@ -85,6 +92,7 @@ function view(saved: Saved): JsonValue {
   return {
     version: 1,
     watermark: saved.watermark,
+    ...(saved.tail === undefined ? {} : { tail: saved.tail }),
     heads: Object.fromEntries([...saved.heads].map(([issuer, at]) => [issuer, head(at)])),
     keysets: Object.fromEntries(saved.keysets),
     last: [...saved.last.values()].map(({ keyset, statement, ...rest }) => ({
@@ -96,13 +104,18 @@ function view(saved: Saved): JsonValue {
   };
 }
 
+function nothingSaved(): Saved {
+  return { watermark: 0, heads: new Map(), keysets: new Map(), last: new Map(), releases: [], tail: undefined };
+}
+
 function restore(text: string | undefined, size: number): Saved {
-  const empty: Saved = { watermark: 0, heads: new Map(), keysets: new Map(), last: new Map(), releases: [] };
+  const empty = nothingSaved();
   if (text === undefined) return empty;
   try {
     const value = parseJson(text, { maxBytes: MAX_FILE_BYTES, maxDepth: 4 }) as ReturnType<typeof view> & {
       version: number;
       watermark: number;
+      tail?: string;
       heads: Record<string, { seq: number; prev?: string }>;
       keysets: Record<string, number>;
       last: { subject: string; bootSeq: number; keyset: string; statement: string; logIndex: number }[];
@@ -113,6 +126,7 @@ function restore(text: string | undefined, size: number): Saved {
     if (value.version !== 1 || !Number.isSafeInteger(watermark) || watermark < 0 || watermark > size) return empty;
     return {
       watermark: value.watermark,
+      tail: value.tail,
       heads: new Map(
         Object.entries(value.heads).map(([issuer, { seq, prev }]) => [
           issuer,

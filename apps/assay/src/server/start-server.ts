@@ -89,7 +89,8 @@ const LOG_BUFFER_BYTES = 12 * 1024;
 const LOG_FLUSH_MS = 1000;
 /** Checkpoints at most this often when nobody waits for one: the post-quantum signature takes 5 ms of this thread. */
 const CHECKPOINT_INTERVAL_MS = 1000;
-const MAX_RECENT = 100_000;
+/** Receipts found by their ids before the index has them: many seconds of full load. */
+const MAX_RECENT = 20_000;
 const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
 const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 
@@ -156,6 +157,16 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     const nodeHead = head(parties.nodeSubject);
     const gatewayHead = head(parties.gatewaySubject);
     let indexer: Indexer | undefined;
+    const follow = (): Indexer =>
+      startIndexer({
+        log,
+        index: stores.index,
+        suite,
+        onError: (error) => {
+          if (stores.started() || stores.failure() !== undefined)
+            logger.warn({ err: describe(error) }, "index is behind the log");
+        },
+      });
     const recorder = createRecorder({
       log,
       suite,
@@ -212,17 +223,10 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
     }
 
-    indexer = startIndexer({
-      log,
-      index: stores.index,
-      suite,
-      onError: (error) => {
-        if (stores.started() || stores.failure() !== undefined)
-          logger.warn({ err: describe(error) }, "index is behind the log");
-      },
+    indexer = follow();
+    undo.push(async () => {
+      await indexer?.stop();
     });
-    const running = indexer;
-    undo.push(() => running.stop());
 
     if (config.seed !== false) await seedDemoModels({ hub, blobs, suite, owner: ownerOf(ownerKey.publicKey) });
 
@@ -237,12 +241,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     });
 
     const recent = new Map<string, number>();
+    const recentIds: string[] = [];
+    let recentAt = 0;
     const metrics = createMetrics([
       { name: "assay_log_records", help: "Records in the log.", read: () => log.size() },
       {
         name: "assay_index_lag_records",
         help: "Records that the log has and the index lacks.",
-        read: () => running.lag().records,
+        read: () => indexer?.lag().records ?? 0,
       },
       { name: "assay_receipts_pending", help: "Receipts that wait to be written.", read: () => recorder.pending() },
       { name: "assay_runtime_children", help: "Runtime child processes.", read: () => runtime.stats().children },
@@ -321,11 +327,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           now,
           maxBodyBytes: config.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES,
           onReceipt: (receiptId, logIndex) => {
-            if (recent.size >= MAX_RECENT)
-              for (const oldest of recent.keys()) {
-                recent.delete(oldest);
-                break;
-              }
+            // A ring of ids, because a Map asked for its oldest key walks over everything deleted before it.
+            const oldest = recentIds[recentAt];
+            if (oldest !== undefined) recent.delete(oldest);
+            recentIds[recentAt] = receiptId;
+            recentAt = (recentAt + 1) % MAX_RECENT;
             recent.set(receiptId, logIndex);
           },
         },
@@ -333,7 +339,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     );
     undo.push(() => gateway.close());
     const databaseReady = starting.then(async () => {
-      await running.settled(log.size(), 30_000);
+      await indexer?.settled(log.size(), 30_000);
     });
     // Whoever waits for it hears of a failure; nobody has to.
     databaseReady.catch(() => undefined);
@@ -347,18 +353,13 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       databaseReady,
       async rebuildIndex() {
         await starting;
-        await running.settled(log.size(), 60_000);
+        await indexer?.settled(log.size(), 60_000);
+        // Two followers of one index would each believe the other's watermark: the live one stops first.
+        await indexer?.stop();
         const before = await stores.index.fingerprint();
         await stores.index.reset();
-        const again = startIndexer({
-          log,
-          index: stores.index,
-          suite,
-          onError: (error) => logger.warn({ err: describe(error) }, "index is behind the log"),
-        });
-        const settled = await again.settled(log.size(), 600_000);
-        await again.stop();
-        if (!settled)
+        indexer = follow();
+        if (!(await indexer.settled(log.size(), 600_000)))
           throw new AssayError("database_unavailable", "The index could not be rebuilt to the end of the log.");
         return { before, after: await stores.index.fingerprint() };
       },
