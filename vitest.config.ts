@@ -2,7 +2,9 @@ import { defineConfig } from "vitest/config";
 
 const resolve = { conditions: ["assay-source"] };
 const ssr = { resolve: { conditions: ["assay-source"] } };
-const pure = ["core", "tlog", "onnx", "receipts", "verifier", "protocol", "sdk"].map((name) => `packages/${name}/src/**/*.test.ts`);
+const pure = ["core", "tlog", "onnx", "receipts", "verifier", "protocol", "sdk"].map(
+  (name) => `packages/${name}/src/**/*.test.ts`,
+);
 
 export default defineConfig({
   test: {
