@@ -8,8 +8,8 @@ const config: KnipConfig = {
     ".": {
       entry: ["scripts/*.mjs", "tests/system/go/make-log.ts", "tests/crash/server-child.ts", "vitest.*.config.ts"],
       project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
-      // Tests over the whole program take the version that the package under test pins.
-      ignoreDependencies: ["pg", "pino"],
+      // Tests over the whole program take the version that driver-postgres pins.
+      ignoreDependencies: ["pg"],
     },
     "packages/*": src,
     // Programs of their own: children, and parents that tests start.
