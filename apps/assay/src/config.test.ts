@@ -12,6 +12,7 @@ test("nothing set: everything has a default, and only this machine is served", (
     port: 8402,
     databaseUrl: undefined,
     logLevel: undefined,
+    witnesses: [],
   });
   expect(parseConfig({ ASSAY_PORT: "", DATABASE_URL: "" }).port).toBe(8402);
 });
@@ -51,4 +52,24 @@ test("a database's password shows nowhere but where it is asked for", () => {
 
 test(".env.example is the one that the schema makes", () => {
   expect(readFileSync(new URL("../../../.env.example", import.meta.url), "utf8")).toBe(envExample());
+});
+
+test("witnesses are keys with addresses, and nothing else", () => {
+  const vkey = "witness.example+d1e2f3a4+BBqb8abc=";
+  expect(
+    parseConfig({ ASSAY_WITNESSES: `${vkey}@http://127.0.0.1:8404/  ${vkey}@https://w.example` }).witnesses,
+  ).toEqual([
+    { vkey, url: "http://127.0.0.1:8404" },
+    { vkey, url: "https://w.example" },
+  ]);
+  for (const wrong of [
+    "https://w.example",
+    `${vkey}@`,
+    `${vkey}@ftp://w.example`,
+    `name@https://w.example`,
+    `${vkey} https://w.example`,
+  ])
+    expect(() => parseConfig({ ASSAY_WITNESSES: wrong }), wrong).toThrow(
+      expect.objectContaining({ code: "config_invalid" }),
+    );
 });

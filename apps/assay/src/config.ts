@@ -32,6 +32,25 @@ const databaseUrl = z
   .refine((value) => /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value), "must be a postgres:// address")
   .transform((value) => new Secret(value));
 
+/** `vkey@url` of each witness, separated by spaces: vkeys hold neither, and the last `@` begins the address. */
+const witnesses = z
+  .string()
+  .max(64 * 1024)
+  .transform((text) =>
+    text
+      .split(" ")
+      .filter((part) => part !== "")
+      .map((part) => {
+        const at = part.lastIndexOf("@");
+        return { vkey: part.slice(0, at), url: part.slice(at + 1).replace(/\/$/, "") };
+      }),
+  )
+  .refine(
+    (list) =>
+      list.every(({ vkey, url }) => vkey.split("+").length >= 3 && /^https?:\/\//.test(url) && URL.canParse(url)),
+    "must be a list of verifier-key@address, separated by spaces",
+  );
+
 const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
 
 type Variable = { readonly schema: z.ZodType; readonly example: string; readonly says: readonly string[] };
@@ -66,6 +85,14 @@ const VARIABLES = {
     example: "postgres://assay:password@localhost:5432/assay",
     says: ["PostgreSQL of your own. Not set, an embedded one runs as a child process."],
   },
+  ASSAY_WITNESSES: {
+    schema: witnesses.optional(),
+    example: "witness.example+d1e2f3a4+BBqb8...@https://witness.example",
+    says: [
+      "Witnesses that cosign the log's checkpoints, as verifier-key@address, separated by spaces.",
+      "`assay log witness` is one. Receipts then wait for their cosignatures as long as for a checkpoint.",
+    ],
+  },
   ASSAY_LOG_LEVEL: {
     schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`).optional(),
     example: "info",
@@ -83,6 +110,7 @@ export type Config = {
   readonly host: string;
   readonly port: number;
   readonly databaseUrl: Secret | undefined;
+  readonly witnesses: readonly { readonly vkey: string; readonly url: string }[];
   readonly logLevel: (typeof LOG_LEVELS)[number] | undefined;
 };
 
@@ -92,6 +120,7 @@ const configSchema = z.object({
   ASSAY_HOST: VARIABLES.ASSAY_HOST.schema,
   ASSAY_PORT: VARIABLES.ASSAY_PORT.schema,
   DATABASE_URL: VARIABLES.DATABASE_URL.schema,
+  ASSAY_WITNESSES: VARIABLES.ASSAY_WITNESSES.schema,
   ASSAY_LOG_LEVEL: VARIABLES.ASSAY_LOG_LEVEL.schema,
 });
 
@@ -122,6 +151,7 @@ export function parseConfig(environment: Readonly<Record<string, string | undefi
     host: data.ASSAY_HOST,
     port: data.ASSAY_PORT,
     databaseUrl: data.DATABASE_URL,
+    witnesses: data.ASSAY_WITNESSES ?? [],
     logLevel: data.ASSAY_LOG_LEVEL,
   };
 }

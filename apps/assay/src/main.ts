@@ -102,6 +102,7 @@ function createWorld(): World {
         ...ortChild,
         home,
         version,
+        witnesses: config.witnesses,
         logLevel: quiet ? "silent" : (config.logLevel ?? (stderr.isTerminal ? "warn" : "info")),
       });
       // A database that does not start is told to whoever waits for it; it must not end everybody else.

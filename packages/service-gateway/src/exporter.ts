@@ -12,6 +12,8 @@ export type ExporterModules = {
   readonly index: IndexStore;
   readonly state: LogState;
   readonly suite: Pick<CryptoSuite, "sha256">;
+  /** The latest checkpoint that witnesses cosigned; absent where the log has no witness to wait for. */
+  readonly cosigned?: () => CheckpointNote | undefined;
   /** Signs RFC 9942 receipts: the log's Ed25519 key. */
   readonly logSigner: Signer;
 };
@@ -33,11 +35,13 @@ export type Exporter = {
 };
 
 const MAX_KEPT_KEYSETS = 256;
+/** How often a cosignature is looked for while somebody waits for it, milliseconds. */
+const COSIGNED_POLL_MS = 25;
 /** Supplements a bundle takes along; the format allows 64 statements in all. */
 const MAX_SUPPLEMENTS = 60;
 
 /** Makes an exporter. */
-export function createExporter({ log, index, state, suite, logSigner }: ExporterModules): Exporter {
+export function createExporter({ log, index, state, suite, logSigner, cosigned }: ExporterModules): Exporter {
   const keysets = new Map<string, { envelope: Uint8Array; document: Uint8Array }>();
 
   const read = async (logIndex: number): Promise<StoredRecord> => {
@@ -63,13 +67,22 @@ export function createExporter({ log, index, state, suite, logSigner }: Exporter
   };
 
   const covering = async (logIndex: number, waitMs: number): Promise<CheckpointNote | undefined> => {
+    const deadlineMs = performance.now() + waitMs;
+    let note: CheckpointNote | undefined;
     try {
-      const note = await log.checkpoint({ atLeast: logIndex + 1, timeoutMs: waitMs });
-      return note.size > logIndex ? note : undefined;
+      note = await log.checkpoint({ atLeast: logIndex + 1, timeoutMs: waitMs });
     } catch (error) {
-      if (isAssayError(error) && error.code === "log_checkpoint_late") return undefined;
-      throw error;
+      if (!isAssayError(error) || error.code !== "log_checkpoint_late") throw error;
     }
+    while (cosigned) {
+      const witnessed = cosigned();
+      if (witnessed && witnessed.size > logIndex) return witnessed;
+      if (performance.now() >= deadlineMs) break;
+      await new Promise((resolve) => {
+        setTimeout(resolve, COSIGNED_POLL_MS);
+      });
+    }
+    return note && note.size > logIndex ? note : undefined;
   };
 
   const inclusion = async (

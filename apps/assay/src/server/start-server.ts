@@ -43,6 +43,8 @@ import { deferStores } from "./deferred-index.ts";
 import type { Stores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { openParties } from "./parties.ts";
+import { startWitnessing, witnessKeys } from "./witnessing.ts";
+import type { ConfiguredWitness } from "./witnessing.ts";
 
 export type ServerConfig = {
   /** Directory of all state. */
@@ -56,6 +58,8 @@ export type ServerConfig = {
   readonly nodeArgs?: readonly string[];
   /** Whether the demo models are released if they are not there. Default true. */
   readonly seed?: boolean;
+  /** Witnesses that cosign the log's checkpoints. */
+  readonly witnesses?: readonly ConfiguredWitness[];
   readonly logLevel?: "silent" | "error" | "warn" | "info" | "debug";
   /** Where log lines go; default standard error. */
   readonly logger?: Logger;
@@ -97,6 +101,7 @@ const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 /** Starts everything in this process over `config.home`: log, hub, runtime, database, gateway. */
 export async function startServer(config: ServerConfig): Promise<RunningServer> {
   const now = config.now ?? Date.now;
+  const witnesses = config.witnesses ?? [];
   const { home } = config;
   const at = (...parts: readonly string[]): string => join(home, ...parts);
   await mkdir(home, { recursive: true, mode: 0o700 });
@@ -130,6 +135,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       suite,
       now,
       checkpointIntervalMs: CHECKPOINT_INTERVAL_MS,
+      witnesses: witnessKeys(witnesses),
       ...config.log,
     });
     undo.push(() => log.close());
@@ -213,7 +219,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     const trust: Trust = {
       identities: parties.identities,
       keysets: [],
-      logs: [{ origin, keys: log.keys.map(formatVkey), witnesses: [], quorum: 0 }],
+      logs: [
+        {
+          origin,
+          keys: log.keys.map(formatVkey),
+          witnesses: witnesses.map(({ vkey }) => vkey),
+          quorum: witnesses.length,
+        },
+      ],
       revoked: [],
       roots: [],
       chains: [],
@@ -229,6 +242,13 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     });
 
     if (config.seed !== false) await seedDemoModels({ hub, blobs, suite, owner: ownerOf(ownerKey.publicKey) });
+
+    if (witnesses.length > 0) {
+      const witnessing = startWitnessing(log, witnesses, (url, error) =>
+        logger.warn({ witness: url, err: describe(error) }, "checkpoint not cosigned"),
+      );
+      undo.push(() => witnessing.stop());
+    }
 
     const saver = setInterval(
       () => void state.save().catch((error: unknown) => logger.warn({ err: describe(error) }, "log state not saved")),
@@ -278,7 +298,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       now,
     });
     const vault = createOpeningVault(keystore.secret("openings"));
-    const exporter = createExporter({ log, index: stores.index, state, suite, logSigner: logKey });
+    const exporter = createExporter({
+      log,
+      index: stores.index,
+      state,
+      suite,
+      logSigner: logKey,
+      ...(witnesses.length === 0 ? {} : { cosigned: () => log.cosigned() }),
+    });
     const servable = createServable(hub);
     const api = createApi({
       log,
