@@ -1,10 +1,12 @@
-// The index of error pages is written from the pages themselves: `node scripts/docs.mjs` rewrites it, and a test holds
-// the file to it.
+// `node scripts/docs.mjs` writes what documents repeat: the index of error pages from the pages themselves, and the table
+// of environment variables from .env.example. Tests hold both to their sources.
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const folder = fileURLToPath(new URL("../docs/errors", import.meta.url));
+const operate = fileURLToPath(new URL("../docs/how-to/operate.md", import.meta.url));
+const example = fileURLToPath(new URL("../.env.example", import.meta.url));
 
 /** Every error page: its code, where the code is seen, what happened, and what to do. */
 export function errorPages() {
@@ -37,6 +39,19 @@ ${rows.join("\n")}
 `;
 }
 
+/** Rows of the table of environment variables, from a text in the form of .env.example. */
+export function variableRows(text) {
+  return [...text.matchAll(/((?:^# .*\n)+)^#([A-Z_]+)=(.*)$/gm)].map(
+    ([, comment, name, value]) =>
+      `| \`${name}\` | ${comment.replaceAll(/^# /gm, "").trim().replaceAll("\n", " ")} | \`${value}\` |`,
+  );
+}
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   writeFileSync(join(folder, "README.md"), errorIndex());
+  const rows = `${variableRows(readFileSync(example, "utf8")).join("\n")}\n`;
+  writeFileSync(
+    operate,
+    readFileSync(operate, "utf8").replace(/(?:^\| `[A-Z_]+` \|.*\n)+/m, () => rows),
+  );
 }
