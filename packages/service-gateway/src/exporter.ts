@@ -74,15 +74,15 @@ export function createExporter({ log, index, state, suite, logSigner, cosigned }
     } catch (error) {
       if (!isAssayError(error) || error.code !== "log_checkpoint_late") throw error;
     }
-    while (cosigned) {
+    if (!cosigned) return note && note.size > logIndex ? note : undefined;
+    for (;;) {
       const witnessed = cosigned();
       if (witnessed && witnessed.size > logIndex) return witnessed;
-      if (performance.now() >= deadlineMs) break;
+      if (performance.now() >= deadlineMs) return note && note.size > logIndex ? note : undefined;
       await new Promise((resolve) => {
         setTimeout(resolve, COSIGNED_POLL_MS);
       });
     }
-    return note && note.size > logIndex ? note : undefined;
   };
 
   const inclusion = async (

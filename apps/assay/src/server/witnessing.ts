@@ -38,7 +38,7 @@ export function startWitnessing(
 ): Witnessing {
   const known = new Map<string, number>();
   const failing = new Set<string>();
-  let stopped = false;
+  const stopping = new AbortController();
   let wake: (() => void) | undefined;
   let pauseMs = INTERVAL_MS;
 
@@ -68,7 +68,7 @@ export function startWitnessing(
   };
 
   const run = async (): Promise<void> => {
-    while (!stopped) {
+    while (!stopping.signal.aborted) {
       try {
         await once();
       } catch (error) {
@@ -87,7 +87,7 @@ export function startWitnessing(
   const running = run();
   return {
     async stop() {
-      stopped = true;
+      stopping.abort();
       wake?.();
       await running;
     },
