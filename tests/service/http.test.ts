@@ -213,7 +213,7 @@ describe("health, metadata and documents", () => {
     ["/v2/models/pair", 400, "model_name_invalid"],
     ["/v2/models/demo%2FPair", 400, "model_name_invalid"],
     ["/v2/models/..%2Fpair", 400, "model_name_invalid"],
-    ["/v2/models/demo/pair", 404, "route_not_found"],
+    ["/v2/models/demo/pair/more", 404, "route_not_found"],
     ["/v2/models/demo%2Fpair/infer", 404, "route_not_found"],
     ["/v3", 404, "route_not_found"],
     ["/", 404, "route_not_found"],
@@ -630,6 +630,19 @@ describe("models", () => {
 });
 
 describe("inference", () => {
+  test("a model's name may come with its slash as it is, as clients that others wrote send it", async () => {
+    for (const path of ["/v2/models/demo/double", "/v2/models/demo/double/ready", "/v2/models/demo/double/versions/1"])
+      expect((await ask(url, path)).body, path).toMatchObject({ name: "demo/double" });
+    for (const path of ["/v2/models/demo/double/infer", "/v2/models/demo/double/versions/1/infer"]) {
+      const ran = await ask(url, path, {
+        json: { inputs: [{ name: "x", shape: [1, 2], datatype: "FP32", data: [1, 2] }] },
+      });
+      expect(ran.body, path).toMatchObject({ model_name: "demo/double" });
+    }
+    for (const path of ["/v2/models/demo/ready", "/v2/models/demo/none/ready", "/v2/models/demo/double/none"])
+      expect((await ask(url, path)).status, path).toBeGreaterThanOrEqual(400);
+  });
+
   const json = { "content-type": "application/json" };
   const at = "/v2/models/demo%2Fdouble/infer";
   const jsonBody = '{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1.5,-2]}]}';

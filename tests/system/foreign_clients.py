@@ -10,12 +10,8 @@ from urllib.parse import quote, urlsplit
 
 import numpy
 import tritonclient.http
-import tritonclient.http._client as triton_client
 from open_inference.openapi.client import OpenInferenceClient
 from open_inference.openapi.types import InferenceRequest
-
-# Triton's client leaves the slash of "namespace/name" in paths as it is, where the protocol has one segment.
-triton_client.quote = lambda text: quote(text, safe="")
 
 
 def plain(array):

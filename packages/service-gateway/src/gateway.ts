@@ -58,7 +58,8 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
     const startedMs = performance.now();
     const given = request.headers["x-request-id"];
     const requestId = typeof given === "string" && REQUEST_ID.test(given) ? given : randomUUID();
-    const path = request.url?.split("?", 1)[0] ?? "/";
+    request.url = oneSegment(request.url ?? "/");
+    const path = request.url.split("?", 1)[0] ?? "/";
     const target = request.method === "POST" ? inferTarget(path) : undefined;
     if (!target) {
       response.setHeader("x-request-id", requestId);
@@ -201,6 +202,13 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       await closed;
     },
   };
+}
+
+const TWO_SEGMENTS = /^(\/v2\/models\/[^/?%]+)\/(?!(?:ready|infer|versions)(?:[/?]|$))([^/?%]+)/;
+
+// A model's name is one segment, its slash encoded. Clients that others wrote send the slash as it is.
+function oneSegment(url: string): string {
+  return url.startsWith("/v2/models/") ? url.replace(TWO_SEGMENTS, "$1%2F$2") : url;
 }
 
 function inferTarget(path: string): { readonly name: string; readonly version: number | undefined } | undefined {
