@@ -43,13 +43,13 @@ async function once(what: string): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 10_000));
   const processes = descendants(child.pid ?? 0).map((pid) => ({
     pid,
-    name: readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").slice(0, 60),
+    name: readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").slice(0, 400),
     bytes: residentBytes(pid),
   }));
   const sum = (match: RegExp): string =>
     `${(processes.filter(({ name }) => match.test(name)).reduce((total, { bytes }) => total + bytes, 0) / 1048576).toFixed(0)} MiB`;
   console.log(
-    `${what}: ${seconds.toFixed(2)} s from npm start to the first verified inference; idle resident memory: gateway ${sum(/assay\.js/)}, runtime children ${sum(/ort-child/)}, PostgreSQL ${sum(/postgres/)}`,
+    `${what}: ${seconds.toFixed(2)} s from npm start to the first verified inference; idle resident memory: gateway ${sum(/bin\/assay\.js/)}, runtime children ${sum(/ort-child/)}, PostgreSQL ${sum(/postgres/)}`,
   );
   const ended = new Promise((resolve) => child.once("exit", resolve));
   process.kill(-(child.pid ?? 0), "SIGINT");
