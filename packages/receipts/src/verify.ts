@@ -110,8 +110,9 @@ export async function verifyReceipt(bytes: Uint8Array, options: VerifyOptions): 
     check: ReceiptCheck | undefined,
   ): Promise<CheckOutcome> =>
     stated
-      ? (check?.(view, context) ??
-        Promise.resolve(outcome("inconclusive", missing, "No check for it was given to the verifier.")))
+      ? check
+        ? guarded(() => check(view, context))
+        : Promise.resolve(outcome("inconclusive", missing, "No check for it was given to the verifier."))
       : Promise.resolve(outcome("absent", absent, "The receipt states nothing of the kind."));
   const rows: CheckRow[] = [
     { check: "format", ...outcome("pass", "canonical", "The bytes are the one encoding of a bundle.") },
@@ -473,7 +474,8 @@ async function checkLog(view: ReceiptView, context: CheckContext, check: LogChec
       return { outcome: fail("checkpoint_missing", "A log proof names a checkpoint that is not in the bundle.") };
     usedNotes.add(proof.checkpoint);
     if (!check) continue;
-    const result = await check({ entry: proof.entry, index: proof.index, path: proof.path, note }, context);
+    const { entry, index, path } = proof;
+    const result = await guarded(() => check({ entry, index, path, note }, context));
     if (result.status === "fail") return { outcome: strip(result) };
     if (result.logTimeMs !== undefined) earliest = Math.min(earliest ?? result.logTimeMs, result.logTimeMs);
     if (!held || result.status !== "pass") held = strip(result);
@@ -501,6 +503,24 @@ async function checkLog(view: ReceiptView, context: CheckContext, check: LogChec
       ...time,
     };
   return { outcome: held, ...time };
+}
+
+// A check of another room may break on what a stranger sent; a check that broke was not made.
+async function guarded<Outcome extends CheckOutcome & { readonly logTimeMs?: number }>(
+  check: () => Promise<Outcome>,
+): Promise<Outcome | (CheckOutcome & { readonly logTimeMs?: never })> {
+  try {
+    return await check();
+  } catch (error) {
+    return outcome(
+      "inconclusive",
+      "check_broke",
+      "A check that was given to the verifier broke before it had a result.",
+      {
+        reason: error instanceof Error ? error.message : "unknown",
+      },
+    );
+  }
 }
 
 function strip({ status, code, message, facts }: CheckOutcome): CheckOutcome {

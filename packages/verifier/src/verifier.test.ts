@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { nodeSuite } from "@assay/driver-crypto";
 import { nobleSuite } from "@assay/core/noble";
-import { EMPTY_TRUST, encodeBundle } from "@assay/receipts";
+import { EMPTY_TRUST, encodeBundle, verifyReceipt } from "@assay/receipts";
 import type { CheckModules } from "@assay/receipts";
 import { MOCK_KINDS, makeReceipt } from "@assay/testkit";
 import { createVerifier } from "./index.ts";
@@ -48,6 +48,19 @@ describe("a check that could not be made is never a pass", () => {
     const { log: _log, checkpoints: _checkpoints, ...rest } = bundle;
     const verdict = await createVerifier({ trust, suite: nodeSuite })(encodeBundle(rest), now);
     expect(verdict).toMatchObject({ status: "inconclusive", code: "not_logged" });
+  });
+
+  test("a check that breaks on what it is given", async () => {
+    const broken = () => Promise.reject(new Error("out of its depth"));
+    const tee = await makeReceipt({ kind: "tee" });
+    const verdict = await createVerifier({ trust: tee.trust, suite: nodeSuite, checks: { attestation: broken } })(
+      tee.bytes,
+      tee.now,
+    );
+    expect(verdict).toMatchObject({ status: "inconclusive", code: "check_broke" });
+    const plain = await makeReceipt();
+    const options = { trust: plain.trust, suite: nodeSuite, now: plain.now, checks: { log: broken } };
+    expect(await verifyReceipt(plain.bytes, options)).toMatchObject({ status: "inconclusive", code: "check_broke" });
   });
 
   test("a payment that the policy wants checked", async () => {
