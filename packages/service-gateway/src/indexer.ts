@@ -25,7 +25,7 @@ export type IndexerModules = {
 /** Rows a transaction inserts at most. */
 const MAX_ROWS = 4000;
 /** Pause between two inserts, milliseconds: new receipts are found without the index, and larger inserts cost less. */
-const GATHER_MS = 250;
+const GATHER_MS = 500;
 /** Decoded rows kept in memory while the database is away; beyond it they are read from the log again. */
 const MAX_KEPT = 20_000;
 /** Pause after a failure, growing up to the second figure, milliseconds. */

@@ -92,7 +92,7 @@ const STATE_SAVE_MS = 5000;
 const LOG_BUFFER_BYTES = 12 * 1024;
 const LOG_FLUSH_MS = 1000;
 /** Checkpoints at most this often when nobody waits for one: the post-quantum signature takes 5 ms of this thread. */
-const CHECKPOINT_INTERVAL_MS = 1000;
+const CHECKPOINT_INTERVAL_MS = 2000;
 /** Receipts found by their ids before the index has them: many seconds of full load. */
 const MAX_RECENT = 20_000;
 const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
