@@ -97,6 +97,8 @@ export type ApiModules = {
   readonly exportAir: (bundle: Uint8Array) => Promise<Uint8Array>;
   /** Log index of a receipt that is too new for the index. */
   readonly recent: (receiptId: string) => number | undefined;
+  /** Waits, at most a second, until the index has what is in the log now: who just got a receipt finds it listed. */
+  readonly indexed: () => Promise<void>;
   readonly ready: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly options: ApiOptions;
 };
@@ -370,6 +372,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       const caller = await owner(context);
       const query = schema.listQuery.parse(context.req.query());
       const limit = Math.min(query.limit ?? 50, MAX_PAGE);
+      await modules.indexed();
       const rows = await index.receipts({
         limit,
         // Releases and keysets stand in the same log and are no receipts.

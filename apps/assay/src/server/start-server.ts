@@ -323,6 +323,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
       recent: (receiptId) => recent.get(receiptId),
+      indexed: async () => {
+        if (stores.started()) await indexer?.settled(log.size(), 1000);
+      },
       ready: () => readiness(log),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
