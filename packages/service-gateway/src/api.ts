@@ -97,7 +97,7 @@ export type ApiModules = {
   readonly exportAir: (bundle: Uint8Array) => Promise<Uint8Array>;
   /** Log index of a receipt that is too new for the index. */
   readonly recent: (receiptId: string) => number | undefined;
-  /** Waits, at most a second, until the index has what is in the log now: who just got a receipt finds it listed. */
+  /** Waits a moment until the index has what is in the log now: who just got a receipt finds it listed. */
   readonly indexed: () => Promise<void>;
   readonly ready: () => { readonly ready: boolean; readonly reasons: readonly string[] };
   readonly options: ApiOptions;

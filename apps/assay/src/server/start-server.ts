@@ -88,6 +88,8 @@ export type RunningServer = {
 };
 
 const STATE_SAVE_MS = 5000;
+/** A list waits this long for the index to have what was logged before it was asked for; usually it takes a tenth. */
+const INDEXED_WAIT_MS = 250;
 /** Log lines gather to this size, or for a second, before they are written: one write a line would be felt. */
 const LOG_BUFFER_BYTES = 12 * 1024;
 const LOG_FLUSH_MS = 1000;
@@ -142,6 +144,13 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
 
     // The database comes up beside everything else; nothing on the way to an answer waits for it.
     const starting = startDatabase(config, at("database"), logger);
+    let databaseAvailable = (): boolean => false;
+    starting.then(
+      ({ available }) => {
+        databaseAvailable = available;
+      },
+      () => undefined,
+    );
     const stores = deferStores(starting.then(({ stores: ready }) => ready));
     undo.push(async () => {
       await starting.then(
@@ -324,7 +333,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
       recent: (receiptId) => recent.get(receiptId),
       indexed: async () => {
-        if (stores.started()) await indexer?.settled(log.size(), 1000);
+        if (databaseAvailable()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
       },
       ready: () => readiness(log),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
@@ -412,7 +421,7 @@ async function startDatabase(
   config: ServerConfig,
   directory: string,
   logger: Logger,
-): Promise<{ stores: Stores; close: () => Promise<void> }> {
+): Promise<{ stores: Stores; available: () => boolean; close: () => Promise<void> }> {
   let url = config.databaseUrl;
   let stop: () => Promise<void> = () => Promise.resolve();
   if (url === undefined) {
@@ -441,6 +450,7 @@ async function startDatabase(
   }
   return {
     stores: { index: createIndexStore(database), secrets: createSecretStore(database) },
+    available: () => database.available(),
     async close() {
       await database.close();
       await stop();
