@@ -64,7 +64,7 @@ export type {
   ReceiptCheck,
   VerifyOptions,
 } from "./verify.ts";
-export { createIssuer, sameHead } from "./issuer.ts";
+export { createIssuer } from "./issuer.ts";
 export type { ChainHead, IssueItem, Issuer, IssuerKeys, IssuerOptions } from "./issuer.ts";
 export { receiptJson, receiptJsonOf } from "./receipt-json.ts";
 export { findContradictions } from "./contradictions.ts";

@@ -1,4 +1,4 @@
-import { AssayError, equalBytes } from "@assay/core";
+import { AssayError } from "@assay/core";
 import type { CryptoSuite, Signer } from "@assay/core";
 import type { KeysetDocument, KeyUse } from "./claims.ts";
 import { ALGORITHM, PROFILE } from "./labels.ts";
@@ -145,9 +145,4 @@ export async function createIssuer(options: IssuerOptions): Promise<Issuer> {
       return signed;
     },
   };
-}
-
-/** Whether two heads are the same place. */
-export function sameHead(a: ChainHead, b: ChainHead): boolean {
-  return a.seq === b.seq && (a.prev && b.prev ? equalBytes(a.prev, b.prev) : a.prev === b.prev);
 }

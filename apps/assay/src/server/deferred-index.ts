@@ -2,7 +2,12 @@ import { AssayError } from "@assay/core";
 import type { IndexStore, SecretStore } from "@assay/protocol";
 
 /** Index and secrets of a database that is still starting. */
-export type Stores = { readonly index: IndexStore; readonly secrets: SecretStore };
+export type Stores = {
+  readonly index: IndexStore;
+  readonly secrets: SecretStore;
+  /** Whether the database answers, as far as is known without asking it. */
+  readonly available: () => boolean;
+};
 
 /**
  * Stands for the stores of a database that may start later than the gateway, or not at all: until it is there each
@@ -45,6 +50,7 @@ export function deferStores(
   return {
     index: forward(({ index }) => index),
     secrets: forward(({ secrets }) => secrets),
+    available: () => stores?.available() ?? false,
     started: () => stores !== undefined,
     failure: () => failure,
   };

@@ -144,13 +144,6 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
 
     // The database comes up beside everything else; nothing on the way to an answer waits for it.
     const starting = startDatabase(config, at("database"), logger);
-    let databaseAvailable = (): boolean => false;
-    starting.then(
-      ({ available }) => {
-        databaseAvailable = available;
-      },
-      () => undefined,
-    );
     const stores = deferStores(starting.then(({ stores: ready }) => ready));
     undo.push(async () => {
       await starting.then(
@@ -333,7 +326,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
       recent: (receiptId) => recent.get(receiptId),
       indexed: async () => {
-        if (databaseAvailable()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
+        if (stores.available()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
       },
       ready: () => readiness(log),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
@@ -421,7 +414,7 @@ async function startDatabase(
   config: ServerConfig,
   directory: string,
   logger: Logger,
-): Promise<{ stores: Stores; available: () => boolean; close: () => Promise<void> }> {
+): Promise<{ stores: Stores; close: () => Promise<void> }> {
   let url = config.databaseUrl;
   let stop: () => Promise<void> = () => Promise.resolve();
   if (url === undefined) {
@@ -449,8 +442,11 @@ async function startDatabase(
     throw error;
   }
   return {
-    stores: { index: createIndexStore(database), secrets: createSecretStore(database) },
-    available: () => database.available(),
+    stores: {
+      index: createIndexStore(database),
+      secrets: createSecretStore(database),
+      available: () => database.available(),
+    },
     async close() {
       await database.close();
       await stop();

@@ -60,8 +60,8 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
           ...(demo ? ["", demo.text] : []),
           "",
           style.faint("  Ask it yourself, from another terminal:"),
-          `  assay run ${DEMO.model} --input ${DEMO.input}=@picture.png`,
-          ...(demo ? [`  assay verify ${demo.path}`] : []),
+          `  npx assay run ${DEMO.model} --input ${DEMO.input}=@${join(world.modelsFolder, "digits", "samples", "three.png")}`,
+          ...(demo ? [`  npx assay verify ${demo.path}`] : []),
         ].join("\n"),
       () => ({ url: server.url, home: world.home, version: world.version, demo: demo?.json ?? null }),
     );
@@ -98,7 +98,7 @@ async function firstInference(cli: Cli, url: string): Promise<Demo | undefined> 
     );
     const { style } = output;
     const lines = [
-      `${style.faint("First inference:")} ${text}`,
+      `${style.faint(`First inference, of ${sample}:`)} ${text}`,
       "",
       `${style.faint("Receipt")}  ${path}`,
       verdictLine(verdict, style),
