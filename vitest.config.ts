@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 const resolve = { conditions: ["assay-source"] };
 const ssr = { resolve: { conditions: ["assay-source"] } };
-const pure = ["core", "tlog", "onnx", "receipts", "verifier", "protocol", "sdk"].map(
+const pure = ["core", "tlog", "onnx", "receipts", "verifier", "protocol", "sdk", "routing"].map(
   (name) => `packages/${name}/src/**/*.test.ts`,
 );
 

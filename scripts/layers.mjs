@@ -8,12 +8,24 @@ const layer = (name) => {
   if (["tlog", "attest", "zk", "onnx", "x402", "policy"].includes(name)) return 1;
   if (["receipts", "workflow"].includes(name)) return 2;
   if (name === "protocol" || name === "verifier") return 3;
-  if (name === "sdk" || name.startsWith("driver-")) return 4;
+  if (name === "sdk" || name === "routing" || name.startsWith("driver-")) return 4;
   if (name.startsWith("service-")) return 5;
   if (name === "testkit") return 6;
   return 7;
 };
-const pure = new Set(["core", "tlog", "attest", "zk", "onnx", "x402", "policy", "receipts", "workflow", "verifier"]);
+const pure = new Set([
+  "core",
+  "tlog",
+  "attest",
+  "zk",
+  "onnx",
+  "x402",
+  "policy",
+  "receipts",
+  "workflow",
+  "verifier",
+  "routing",
+]);
 const faults = [];
 
 function* sources(directory) {

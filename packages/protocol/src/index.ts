@@ -63,3 +63,4 @@ export type {
   ServerMetadata,
   TypedData,
 } from "./oip/index.ts";
+export * from "./text/index.ts";
