@@ -2,11 +2,13 @@ import { AssayError, bytesToUtf8, hexToBytes, parseJson } from "@assay/core";
 import type { CryptoSuite, JsonValue } from "@assay/core";
 import { checkModel, graphSignature, parseManifest, readModel } from "@assay/onnx";
 import type { BuiltManifest } from "@assay/onnx";
-import type { BlobStore } from "@assay/protocol";
+import type { BlobStore, LanguageModelFiles } from "@assay/protocol";
 import { PROFILE } from "@assay/receipts";
 import type { ReleaseAction, ReleaseClaims } from "@assay/receipts";
 import { createCatalogue, parseModelName } from "./catalogue.ts";
 import type { Catalogue, ModelVersion } from "./catalogue.ts";
+import { languageOf } from "./language.ts";
+import type { LanguageFacts } from "./language.ts";
 
 /** Input or output as the hub shows it: Open Inference Protocol datatype, -1 for an axis that is free. */
 export type SignatureItem = { readonly name: string; readonly datatype: string; readonly shape: readonly number[] };
@@ -20,6 +22,8 @@ export type ModelFacts = {
   };
   readonly preprocessing: JsonValue;
   readonly card: string | null;
+  /** What it does as a language model; absent for models of tensors. */
+  readonly language?: LanguageFacts;
   /** Paths, relative to the entry's folder, that the entry takes weights from. */
   readonly externalPaths: readonly string[];
 };
@@ -30,6 +34,8 @@ export type MaterialisedModel = ModelVersion & {
   readonly sha256: string;
   /** The files that the entry takes weights from, relative to its folder. */
   readonly files: readonly { readonly path: string; readonly sha256: string }[];
+  /** Every file of the version, for engines of language models. */
+  readonly all: LanguageModelFiles;
 };
 
 export type HubModules = {
@@ -144,7 +150,9 @@ export function createHub(modules: HubModules): Hub {
     const model = readModel(await blobs.get(entry.sha256));
     const signature = graphSignature(model);
     const { facts: seen } = checkModel(model, { externalFiles: filesBeside(manifest.manifest) });
+    const language = await languageOf(manifest.manifest.files, signature, (sha256) => blobs.get(sha256));
     return {
+      ...(language ? { language } : {}),
       manifest,
       externalPaths: seen?.externalPaths ?? [],
       signature: {
@@ -208,7 +216,18 @@ export function createHub(modules: HubModules): Hub {
       const file = manifest.files.find((one) => one.path === folder + path);
       return file ? [{ path, sha256: file.sha256 }] : [];
     });
-    return { ...version, path: files.path(version.manifestDigest, entry.path), sha256: entry.sha256, files: needed };
+    return {
+      ...version,
+      path: files.path(version.manifestDigest, entry.path),
+      sha256: entry.sha256,
+      files: needed,
+      all: {
+        manifestDigest: version.manifestDigest,
+        directory: files.path(version.manifestDigest, ""),
+        entry: manifest.entry,
+        files: manifest.files.map(({ path, sha256, sizeBytes }) => ({ path, sha256, sizeBytes })),
+      },
+    };
   };
 
   const facts = ({ manifestDigest }: ModelVersion): Promise<ModelFacts> => {

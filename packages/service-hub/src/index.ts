@@ -1,3 +1,4 @@
+export type { LanguageFacts } from "./language.ts";
 export { createCatalogue, parseModelName } from "./catalogue.ts";
 export type { Catalogue, ModelVersion } from "./catalogue.ts";
 export { createHub } from "./hub.ts";
