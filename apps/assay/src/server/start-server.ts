@@ -9,15 +9,7 @@ import { nodeSuite, openKeystore } from "@assay/driver-crypto";
 import { openLog } from "@assay/driver-log";
 import type { FileLog } from "@assay/driver-log";
 import { createOrtRuntime } from "@assay/driver-ort";
-import {
-  claimDatabaseMode,
-  connectDatabase,
-  createIndexStore,
-  createSecretStore,
-  migrateDatabase,
-  startEmbeddedPostgres,
-} from "@assay/driver-postgres";
-import { decodeClaims, exportAir, keyId, receiptJson, trustView, viewReceipt } from "@assay/receipts";
+import { exportAir, keyId, receiptJson, trustView, viewReceipt } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import {
   createApi,
@@ -26,23 +18,24 @@ import {
   createMetrics,
   createOpeningVault,
   createRecorder,
-  decodeSidecar,
   describe,
   openLogState,
   ownerOf,
   startGateway,
   startIndexer,
 } from "@assay/service-gateway";
-import type { Indexer, ServableModel } from "@assay/service-gateway";
-import { createHub, parseModelName } from "@assay/service-hub";
-import type { Hub, MaterialisedModel, ModelVersion } from "@assay/service-hub";
+import type { Indexer } from "@assay/service-gateway";
+import { createHub } from "@assay/service-hub";
+import type { Hub } from "@assay/service-hub";
 import { createNode } from "@assay/service-node";
 import { formatVkey } from "@assay/tlog";
 import { seedDemoModels } from "../demo/seed.ts";
+import { startDatabase } from "./database.ts";
 import { deferStores } from "./deferred-index.ts";
-import type { Stores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
+import { createServable, modelsModule, replayRelease } from "./models.ts";
 import { openParties } from "./parties.ts";
+import { pooledRandom } from "./randomness.ts";
 import { startWitnessing, witnessKeys } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 
@@ -143,7 +136,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     undo.push(() => log.close());
 
     // The database comes up beside everything else; nothing on the way to an answer waits for it.
-    const starting = startDatabase(config, at("database"), logger);
+    const starting = startDatabase(config.databaseUrl, at("database"), logger);
     const stores = deferStores(starting.then(({ stores: ready }) => ready));
     undo.push(async () => {
       await starting.then(
@@ -410,98 +403,6 @@ async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
   for (const step of undo.splice(0).toReversed()) await step();
 }
 
-async function startDatabase(
-  config: ServerConfig,
-  directory: string,
-  logger: Logger,
-): Promise<{ stores: Stores; close: () => Promise<void> }> {
-  let url = config.databaseUrl;
-  let stop: () => Promise<void> = () => Promise.resolve();
-  if (url === undefined) {
-    await mkdir(directory, { recursive: true });
-    const embedded = await startEmbeddedPostgres({
-      directory,
-      onEvent: (event) =>
-        logger.warn(
-          event.type === "given_up" ? { type: event.type, err: describe(event.cause) } : event,
-          "embedded database",
-        ),
-    });
-    url = embedded.url;
-    stop = () => embedded.close();
-  } else {
-    await mkdir(directory, { recursive: true });
-    await claimDatabaseMode(directory, "url");
-  }
-  const database = connectDatabase({ url, onUnavailable: () => logger.warn("database unavailable") });
-  try {
-    await migrateDatabase(database);
-  } catch (error) {
-    await database.close();
-    await stop();
-    throw error;
-  }
-  return {
-    stores: {
-      index: createIndexStore(database),
-      secrets: createSecretStore(database),
-      available: () => database.available(),
-    },
-    async close() {
-      await database.close();
-      await stop();
-    },
-  };
-}
-
-async function replayRelease(hub: Hub, log: FileLog, logIndex: number): Promise<void> {
-  const record = await log.read(logIndex);
-  if (!record) throw new AssayError("log_corrupt", `The release at log index ${logIndex} is missing.`);
-  const [claims] = decodeSidecar(record.claims).claims;
-  if (claims) hub.catalogue.apply(decodeClaims("release", claims), logIndex);
-}
-
-/** Resolves names on the hot path without awaiting the hub once a version is on disk. */
-function createServable(
-  hub: Hub,
-): (name: string, version: number | undefined, viewer: string | undefined) => Promise<ServableModel> {
-  const onDisk = new Map<string, MaterialisedModel>();
-  return async (text, version, viewer) => {
-    const { name, version: named } = parseModelName(text);
-    const found = hub.catalogue.resolve(name, version ?? named, seenBy(viewer));
-    const key = `${found.name}@${found.version}`;
-    const known = onDisk.get(key);
-    if (known) return known;
-    const model = await hub.materialise(found);
-    onDisk.set(key, model);
-    return model;
-  };
-}
-
-/** Private versions are there for their owner alone. */
-function seenBy(viewer: string | undefined): (version: ModelVersion) => boolean {
-  return ({ visibility, owner }) => visibility === "public" || owner === viewer;
-}
-
-function modelsModule(hub: Hub): Parameters<typeof createApi>[0]["models"] {
-  const resolve = (text: string, viewer: string | undefined): ModelVersion => {
-    const { name, version } = parseModelName(text);
-    return hub.catalogue.resolve(name, version, seenBy(viewer));
-  };
-  return {
-    resolve,
-    versions: (name) => hub.catalogue.versions(name),
-    list: (prefix) =>
-      hub.catalogue
-        .names()
-        .filter((name) => name.startsWith(prefix))
-        .flatMap((name) => hub.catalogue.current(name) ?? []),
-    facts: (model) => hub.facts(hub.catalogue.resolve(model.name, model.version)),
-    release: (request) => hub.release(request),
-    change: (name, version, action, owner) => hub.change(name, version, action, owner),
-  };
-}
-
 function readiness(log: FileLog): { ready: boolean; reasons: readonly string[] } {
   const { error } = log.status();
   return error ? { ready: false, reasons: [error.message] } : { ready: true, reasons: [] };
@@ -511,21 +412,4 @@ function requireView(bundle: Uint8Array): Extract<ReturnType<typeof viewReceipt>
   const taken = viewReceipt(nodeSuite, bundle);
   if ("fault" in taken) throw new AssayError(taken.fault.code, taken.fault.message);
   return taken.view;
-}
-
-/** Randomness drawn in pages: one system call serves a hundred receipts. Bytes are handed out once. */
-function pooledRandom(): (bytes: number) => Uint8Array {
-  const PAGE = 4096;
-  let page = new Uint8Array();
-  let used = 0;
-  return (bytes) => {
-    if (used + bytes > page.length) {
-      page = new Uint8Array(randomBytes(Math.max(PAGE, bytes)));
-      used = 0;
-    }
-    const out = page.slice(used, used + bytes);
-    page.fill(0, used, used + bytes);
-    used += bytes;
-    return out;
-  };
 }
