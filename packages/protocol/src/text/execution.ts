@@ -49,7 +49,12 @@ export type ParsedText = {
 };
 
 /** One event of the answer. `data` is its payload: what a receipt's transcript commits to, without `[DONE]`. */
-export type Frame = { readonly event?: string; readonly data: string };
+export type Frame = {
+  readonly event?: string;
+  readonly data: string;
+  /** Set from the first frame on that says how the answer ended: held back until the receipt is durable. */
+  readonly final?: true;
+};
 
 /** One text execution, as the gateway hands it to a node. */
 export type TextRequest = {
@@ -96,6 +101,8 @@ export type ExecutedText = TextOutcome & {
   readonly responseFields: readonly { readonly name: string; readonly value: Uint8Array }[];
   readonly modelName: string;
   readonly manifestDigest: string | null;
+  /** The mode that the claims state; `vanilla` when absent. */
+  readonly mode?: SecurityMode;
 };
 
 export type TextExecution = {
