@@ -8,6 +8,7 @@ import * as parse from "./parse-flags.ts";
 import type { Style } from "./style.ts";
 import { cliText } from "./text.ts";
 import type { CheckpointFlags, MonitorFlags, WitnessFlags } from "./commands/log.ts";
+import type { ImportFlags } from "./commands/import.ts";
 import type { PullFlags, PushFlags } from "./commands/model.ts";
 import type { ExportFlags, ListFlags, OpenFlags } from "./commands/receipt.ts";
 import type { RunFlags } from "./commands/run.ts";
@@ -181,6 +182,42 @@ const model = buildRouteMap({
       },
       positional: one("path", "An .onnx file, or a folder with one"),
       load: async () => (await import("./commands/model.ts")).push,
+    }),
+    import: defineCommand<ImportFlags, [string]>({
+      brief: "Release a language model that lies in a folder or at a Hugging Face hub",
+      examples: [
+        "model import ./SmolLM2-135M-Instruct --name me/smol",
+        "model import HuggingFaceTB/SmolLM2-135M-Instruct --name me/smol --file onnx/model_int8.onnx",
+      ],
+      json: "{name, version, manifestDigest, logIndex, files, sizeBytes}",
+      flags: {
+        name: { kind: "parsed", parse: String, placeholder: "name", brief: "namespace/name to release under" },
+        file: {
+          kind: "parsed",
+          parse: String,
+          optional: true,
+          placeholder: "path",
+          brief: "Which .onnx of several (onnx/model.onnx)",
+        },
+        revision: {
+          kind: "parsed",
+          parse: String,
+          default: "main",
+          placeholder: "revision",
+          brief: "Branch, tag or commit at the hub",
+        },
+        endpoint: {
+          kind: "parsed",
+          parse: String,
+          default: "https://huggingface.co",
+          placeholder: "url",
+          brief: "Hub to fetch from",
+        },
+        private: { kind: "boolean", default: false, withNegated: false, brief: "Only its owner may run and fetch it" },
+        ...url,
+      },
+      positional: one("source", "A folder, or owner/name at the hub"),
+      load: async () => (await import("./commands/import.ts")).importModel,
     }),
     ls: defineCommand<GatewayFlags, [string?]>({
       brief: "List models",

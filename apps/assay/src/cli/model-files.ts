@@ -56,6 +56,16 @@ export async function describeModel({ folder, entry }: ModelPlace, task?: string
       hints: ["Name the .onnx file itself, or a folder with exactly one."],
     });
   }
+  return describeFiles(folder, paths, chosen, task);
+}
+
+/** The manifest of these files below `folder`, of which `entry` is the graph. */
+export async function describeFiles(
+  folder: string,
+  paths: readonly string[],
+  entry: string,
+  task?: string,
+): Promise<BuiltManifest> {
   const files = await Promise.all(
     paths.map(async (path) => {
       const at = onDisk(folder, path);
@@ -65,7 +75,7 @@ export async function describeModel({ folder, entry }: ModelPlace, task?: string
   const preprocessing = files.find(({ path }) => path === PREPROCESSING_FILE);
   return buildManifest(nodeSuite, {
     files,
-    entry: chosen,
+    entry,
     ...(task === undefined ? {} : { task }),
     ...(preprocessing ? { preprocessingSha256: preprocessing.sha256 } : {}),
   });
@@ -81,7 +91,8 @@ export function readManifest(bytes: Uint8Array): BuiltManifest | undefined {
   }
 }
 
-function filesIn(folder: string): string[] {
+/** Every file below a folder but hidden ones and a manifest, sorted, with forward slashes. */
+export function filesIn(folder: string): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((file) => file.isFile())
     .map((file) => relative(folder, join(file.parentPath, file.name)).split(sep).join("/"))

@@ -17,6 +17,7 @@ export type CliErrorCode =
   | "field_ambiguous"
   | "proof_missing"
   | "stdout_is_terminal"
+  | "hub_unreachable"
   | "model_files_invalid"
   | "model_mismatch"
   | "reexecution_impossible"

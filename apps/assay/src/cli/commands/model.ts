@@ -22,18 +22,28 @@ export type PushFlags = GatewayFlags & { readonly name: string; readonly private
 /** `assay model push`: uploads the files, then releases their manifest as the next version. */
 export async function push(cli: Cli, flags: PushFlags, path: string): Promise<number> {
   const { world, output } = cli;
+  const place = modelPlace(absolute(world, path));
+  output.progress("hashing");
+  return release(cli, flags, place.folder, await describeModel(place, flags.task));
+}
+
+/** Uploads what a manifest lists from `folder`, releases it under the name of `flags`, and says so. */
+export async function release(
+  cli: Cli,
+  flags: Pick<PushFlags, "name" | "private" | "url">,
+  folder: string,
+  built: BuiltManifest,
+): Promise<number> {
+  const { world, output } = cli;
   const { bare, version } = parseModelName(flags.name);
   if (version !== undefined) {
     throw cliError("usage_invalid", "A release gets the next version number.", { hints: ["Leave @version out."] });
   }
-  const place = modelPlace(absolute(world, path));
-  output.progress("hashing");
-  const built = await describeModel(place, flags.task);
   const { files } = built.manifest;
   const released = await withGateway(cli, flags, ({ client }) =>
     client.push(bare, {
       manifest: built.bytes,
-      files: files.map((file) => ({ ...file, read: () => readFile(onDisk(place.folder, file.path)) })),
+      files: files.map((file) => ({ ...file, read: () => readFile(onDisk(folder, file.path)) })),
       visibility: flags.private ? "private" : "public",
       onFile: (file, done, total) => output.progress(`sent ${done} of ${total}: ${file}`),
       signal: world.interrupt,
