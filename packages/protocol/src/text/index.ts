@@ -7,6 +7,7 @@ export {
   toolSchema,
 } from "./messages.ts";
 export type { ChatMessage, ResponseFormat, Tool, ToolCall, ToolChoice } from "./messages.ts";
+export { retryAfterOf, withRetryAfter } from "./retry-after.ts";
 export { TEXT_FINISH_REASONS } from "./engine.ts";
 export type {
   ChoiceDelta,
