@@ -29,8 +29,6 @@ export type {
   ToolCallDelta,
   UpstreamFacts,
 } from "./engine.ts";
-export { MAX_RETRY_AFTER_MS, retryAfterOf, withRetryAfter } from "./retry-after.ts";
-export type { RetryableError } from "./retry-after.ts";
 export { JURISDICTION_EVIDENCE, OBJECTIVES, SECURITY_MODES, TEXT_DIALECTS } from "./execution.ts";
 export type {
   ExecutedText,

@@ -1,32 +1,18 @@
-import { AssayError } from "@assay/core";
-
-/** Longest pause that is passed on, milliseconds: a day. What asks for more is a fault or a joke. */
-export const MAX_RETRY_AFTER_MS = 86_400_000;
-/** How far a chain of causes is followed: errors are wrapped once or twice, and a cycle must end. */
-const MAX_CAUSES = 8;
-
-/** An error that says when trying again makes sense. */
-export type RetryableError<Code extends string = string> = AssayError<Code> & { readonly retryAfterMs: number };
-
-/**
- * Gives `error` a pause in milliseconds after which trying again makes sense: `engine_overloaded` and
- * `upstream_rate_limited` carry one. It is rounded up to whole milliseconds and held between 0 and a day.
- */
-export function withRetryAfter<Code extends string>(
-  error: AssayError<Code>,
-  retryAfterMs: number,
-): RetryableError<Code> {
-  const held = Number.isNaN(retryAfterMs) ? 0 : Math.min(Math.max(Math.ceil(retryAfterMs), 0), MAX_RETRY_AFTER_MS);
-  return Object.assign(error, { retryAfterMs: held });
+/** The same error with the time after which its thrower expects to be able to do it, milliseconds from now. */
+export function withRetryAfter<E extends Error>(error: E, retryAfterMs: number): E & { readonly retryAfterMs: number } {
+  return Object.assign(error, { retryAfterMs });
 }
 
-/** The pause in milliseconds that `error`, or what caused it, asks for; undefined when none does. */
+/** How deep a chain of causes is followed; ours have three links at most, and a hostile one could be a ring. */
+const MAX_CAUSES = 8;
+
+/** The time that {@link withRetryAfter} put on `error` or on one of its causes, milliseconds; undefined without one. */
 export function retryAfterOf(error: unknown): number | undefined {
-  let current = error;
-  for (let i = 0; i < MAX_CAUSES && typeof current === "object" && current !== null; i++) {
-    const { retryAfterMs, cause } = current as { readonly retryAfterMs?: unknown; readonly cause?: unknown };
-    if (typeof retryAfterMs === "number" && Number.isFinite(retryAfterMs)) return retryAfterMs;
-    current = cause;
+  let link = error;
+  for (let depth = 0; depth < MAX_CAUSES && link instanceof Error; depth++) {
+    if ("retryAfterMs" in link && typeof link.retryAfterMs === "number" && link.retryAfterMs >= 0)
+      return link.retryAfterMs;
+    link = link.cause;
   }
   return undefined;
 }
