@@ -1,21 +1,32 @@
 import { randomUUID } from "node:crypto";
-import { createServer } from "node:http";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { createServer as createPlainServer } from "node:http";
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { getRequestListener } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import { AssayError } from "@assay/core";
 import type { Logger } from "pino";
-import { problemOf, sendProblem } from "./http-errors.ts";
+import { describe } from "./describe.ts";
+import { sendProblem } from "./http-errors.ts";
 import { handleInfer } from "./infer.ts";
 import type { InferModules } from "./infer.ts";
+import type { TextModules } from "./openai/handle-text.ts";
+import type { TextOptions } from "./openai/limits.ts";
+import { openAiProblem } from "./openai/problem.ts";
+import { dialectAt } from "./openai/routes.ts";
+import { createTextSurface, sendTextProblem } from "./openai/surface.ts";
 
 export type GatewayOptions = {
   readonly host: string;
   readonly port: number;
   /** Longest a request may take to arrive, milliseconds; its head, 20 seconds at most. */
   readonly requestTimeoutMs?: number;
-  /** Requests in flight at most; beyond it callers get `gateway_overloaded`. */
+  /** Requests in flight at most, those to language models aside; beyond it callers get `gateway_overloaded`. */
   readonly maxInFlight?: number;
+  /** Limits of the text API. */
+  readonly text?: TextOptions;
+  /** Certificate chain and key, PEM: the gateway then speaks HTTPS. */
+  readonly tls?: { readonly key: string; readonly cert: string };
   /** How long `close` waits for answers under way, milliseconds. */
   readonly drainMs?: number;
 };
@@ -23,6 +34,8 @@ export type GatewayOptions = {
 export type GatewayModules = {
   readonly api: OpenAPIHono;
   readonly infer: InferModules;
+  /** Without it the text API's paths are not there. */
+  readonly text?: TextModules;
   readonly logger: Logger;
 };
 
@@ -38,8 +51,13 @@ export type Gateway = {
 const INFER = /^\/v2\/models\/([^/]+)(?:\/versions\/([1-9][0-9]{0,8}))?\/infer$/;
 const REQUEST_ID = /^[\w.:-]{1,128}$/;
 
-/** Listens. The infer route is answered on node:http directly, everything else by the framework, in one server. */
-export async function startGateway(options: GatewayOptions, { api, infer, logger }: GatewayModules): Promise<Gateway> {
+/**
+ * Listens. The infer route and the text API are answered on node:http directly, everything else by the framework, in one
+ * server. Throws `listen_failed`, and `tls_invalid` for a certificate or key that cannot be used.
+ */
+export async function startGateway(options: GatewayOptions, modules: GatewayModules): Promise<Gateway> {
+  const { api, infer, logger } = modules;
+  const text = modules.text ? createTextSurface(modules.text, logger, options.text) : undefined;
   const maxInFlight = options.maxInFlight ?? 4096;
   const requestTimeoutMs = options.requestTimeoutMs ?? 120_000;
   const failures = new WeakMap<ServerResponse, unknown>();
@@ -56,8 +74,7 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
 
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const startedMs = performance.now();
-    const given = request.headers["x-request-id"];
-    const requestId = typeof given === "string" && REQUEST_ID.test(given) ? given : randomUUID();
+    const requestId = requestIdOf(request);
     request.url = oneSegment(request.url ?? "/");
     const path = request.url.split("?", 1)[0] ?? "/";
     const target = request.method === "POST" ? inferTarget(path) : undefined;
@@ -110,7 +127,8 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
     }
   };
 
-  const server = createServer(
+  const server = listenerOf(
+    options.tls,
     {
       requestTimeout: requestTimeoutMs,
       // Node refuses a shorter time for the whole request than for its head.
@@ -120,17 +138,23 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       maxHeaderSize: 32 * 1024,
     },
     (request, response) => {
-      if (draining || inFlight >= maxInFlight) {
-        response.setHeader("connection", "close");
-        sendProblem(
-          response,
-          draining
-            ? new AssayError("gateway_draining", "The gateway is shutting down and takes no more work.")
-            : new AssayError("gateway_overloaded", `${inFlight} requests are in flight already.`, {
+      const dialect = text ? dialectAt((request.url ?? "/").split("?", 1)[0] ?? "/") : undefined;
+      const others = inFlight - (text?.inFlight() ?? 0);
+      const refusal = draining
+        ? new AssayError("gateway_draining", "The gateway is shutting down and takes no more work.")
+        : dialect
+          ? text?.full()
+          : others >= maxInFlight
+            ? new AssayError("gateway_overloaded", `${others} requests are in flight already.`, {
                 hints: ["Send the request again after a moment."],
-              }),
-          randomUUID(),
-        );
+              })
+            : undefined;
+      if (refusal) {
+        response.setHeader("connection", "close");
+        if (dialect) {
+          infer.metrics.textRequests.inc({ dialect, status: String(openAiProblem(refusal).status) });
+          sendTextProblem(response, refusal, requestIdOf(request));
+        } else sendProblem(response, refusal, randomUUID());
         return;
       }
       inFlight++;
@@ -138,7 +162,13 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
       const sent = new Promise<void>((resolve) => {
         response.once("close", resolve);
       });
-      void serve(request, response)
+      const served =
+        dialect && text
+          ? text.serve(request, response, dialect, requestIdOf(request)).then(() => {
+              if (!request.complete) discardRest(request);
+            })
+          : serve(request, response);
+      void served
         .catch((error: unknown) => {
           logger.error({ err: describe(error) }, "request handler failed");
           sendProblem(response, error, "unknown");
@@ -172,12 +202,25 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
     });
     server.listen(options.port, options.host, resolve);
   });
+  const idle = async (withinMs: number): Promise<void> => {
+    if (inFlight === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      new Promise<void>((resolve) => {
+        settled = resolve;
+      }),
+      new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, withinMs);
+      }),
+    ]);
+    clearTimeout(timer);
+  };
   const address = server.address();
   const port = typeof address === "object" && address ? address.port : options.port;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   return {
     server,
-    url: `http://${host}:${port}`,
+    url: `${options.tls ? "https" : "http"}://${host}:${port}`,
     draining: () => draining,
     inFlight: () => inFlight,
     async close() {
@@ -186,22 +229,36 @@ export async function startGateway(options: GatewayOptions, { api, infer, logger
         server.close(() => resolve());
       });
       server.closeIdleConnections();
-      if (inFlight > 0) {
-        let timer: NodeJS.Timeout | undefined;
-        await Promise.race([
-          new Promise<void>((resolve) => {
-            settled = resolve;
-          }),
-          new Promise<void>((resolve) => {
-            timer = setTimeout(resolve, options.drainMs ?? 10_000);
-          }),
-        ]);
-        clearTimeout(timer);
-      }
+      await idle(options.drainMs ?? 10_000);
       server.closeAllConnections();
       await closed;
+      // Streams that were cut just now leave receipts that say so, and their handlers end with them.
+      if (text && text.inFlight() > 0) await idle(CUT_MS);
     },
   };
+}
+
+/** How long `close` waits for the receipts of answers that it cut, milliseconds: a flush takes a hundredth of it. */
+const CUT_MS = 5000;
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+// One server for both: node:https's has node:http's methods on a TLS socket.
+function listenerOf(tls: GatewayOptions["tls"], options: ServerOptions, handler: Handler): Server {
+  if (!tls) return createPlainServer(options, handler);
+  try {
+    return createTlsServer({ ...options, ...tls, minVersion: "TLSv1.2" }, handler);
+  } catch (cause) {
+    throw new AssayError("tls_invalid", "The certificate and key for HTTPS cannot be used.", {
+      hints: ["Both are PEM texts, and the key is the certificate's own."],
+      cause,
+    });
+  }
+}
+
+function requestIdOf(request: IncomingMessage): string {
+  const given = request.headers["x-request-id"];
+  return typeof given === "string" && REQUEST_ID.test(given) ? given : randomUUID();
 }
 
 const TWO_SEGMENTS = /^(\/v2\/models\/[^/?%]+)\/(?!(?:ready|infer|versions)(?:[/?]|$))([^/?%]+)/;
@@ -263,23 +320,4 @@ function refusalOf(code: string | undefined): string {
 
 function round(ms: number): number {
   return Math.round(ms * 1000) / 1000;
-}
-
-/** What a log line says of an error: its chain of messages and codes, never a body or a key. */
-export function describe(error: unknown): {
-  readonly message: string;
-  readonly code?: string;
-  readonly cause?: unknown;
-  readonly stack?: string;
-} {
-  if (!(error instanceof Error))
-    return { message: typeof error === "string" ? error : "Something that is not an error was thrown." };
-  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-  const ours = problemOf(error).body.code !== "internal_error";
-  return {
-    message: error.message,
-    ...(code === undefined ? {} : { code }),
-    ...(error.cause === undefined ? {} : { cause: describe(error.cause) }),
-    ...(ours || error.stack === undefined ? {} : { stack: error.stack }),
-  };
 }

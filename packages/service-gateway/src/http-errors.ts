@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { AssayError, isAssayError } from "@assay/core";
+import { retryAfterOf } from "@assay/protocol";
 import { HTTPException } from "hono/http-exception";
 
 /** Status by code; a code that is not listed is the caller's fault (400) if it names their input, else 500. */
@@ -54,6 +55,18 @@ const STATUS: Readonly<Record<string, number>> = {
   model_aborted: 502,
   model_out_of_memory: 502,
   model_failed: 502,
+  content_type_unsupported: 415,
+  method_not_allowed: 405,
+  engine_overloaded: 429,
+  engine_unavailable: 503,
+  engine_interrupted: 502,
+  upstream_rate_limited: 429,
+  // The upstream's key is the operator's, not the caller's.
+  upstream_unauthorized: 502,
+  upstream_failed: 502,
+  upstream_unreachable: 502,
+  upstream_malformed: 502,
+  upstream_timeout: 504,
   database_error: 500,
   keyset_invalid: 500,
   claims_invalid: 500,
@@ -68,8 +81,8 @@ const STATUS: Readonly<Record<string, number>> = {
   keyset_expired: 500,
   opening_unreadable: 500,
 };
-/** Seconds after which a refused caller may try again. */
-const RETRY_AFTER: Readonly<Record<number, string>> = { 503: "1", 507: "30" };
+/** Seconds after which a refused caller may try again, when the error names no time itself. */
+const RETRY_AFTER: Readonly<Record<number, string>> = { 429: "1", 503: "1", 507: "30" };
 
 export type HttpProblem = {
   readonly status: number;
@@ -109,7 +122,8 @@ export function problemOf(error: unknown): HttpProblem {
     };
   }
   const status = STATUS[error.code] ?? 400;
-  const retry = RETRY_AFTER[status];
+  const afterMs = RETRY_AFTER[status] === undefined ? undefined : retryAfterOf(error);
+  const retry = afterMs === undefined ? RETRY_AFTER[status] : String(Math.max(1, Math.ceil(afterMs / 1000)));
   return {
     status,
     headers: retry === undefined ? {} : { "retry-after": retry },

@@ -1,17 +1,18 @@
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { AssayError, bytesToBase64Url, bytesToHex, hexToBytes } from "@assay/core";
+import { AssayError, bytesToBase64Url, bytesToHex } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import { encodeInferResponse, joinBody, parseHeaderLength, parseInferRequest } from "@assay/protocol";
 import type { RuntimeProfile } from "@assay/protocol";
 import { PROFILE } from "@assay/receipts";
-import type { RetentionClass } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Metrics } from "./metrics.ts";
 import type { OpeningVault } from "./openings.ts";
+import { readBody } from "./read-body.ts";
 import { grantOf } from "./recorder.ts";
 import type { Recorder } from "./recorder.ts";
+import { hexHeader, retentionOf, single } from "./request-headers.ts";
 
 /** A model as the gateway runs it; the hub's version on disk. */
 export type ServableModel = {
@@ -90,7 +91,10 @@ export async function handleInfer(
   const { recorder, suite, metrics } = modules;
   const { headers } = request;
   const signal = connectionSignal(request.socket);
-  const body = await readBody(request, modules.maxBodyBytes);
+  const body = await readBody(request, {
+    maxBytes: modules.maxBodyBytes,
+    hint: "Send tensors in binary form, or fewer rows at a time.",
+  });
   const startedMs = performance.now();
   const caller = await modules.auth.caller(headers.authorization);
   const model = await modules.model(target.name, target.version, caller?.owner);
@@ -208,71 +212,6 @@ export function assertReadable(
   if (!isReadable(model, caller)) {
     throw new AssayError("model_not_found", `There is no model named ${model.name}.`);
   }
-}
-
-/** Reads a body within its limit. Throws `request_too_large`, without reading on, or `request_aborted`. */
-function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
-  const declared = Number(request.headers["content-length"] ?? 0);
-  const tooLarge = (): AssayError =>
-    new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`, {
-      hints: ["Send tensors in binary form, or fewer rows at a time."],
-    });
-  if (declared > maxBytes) return Promise.reject(tooLarge());
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    const take = (chunk: Buffer): void => {
-      size += chunk.length;
-      if (size > maxBytes) {
-        // What was gathered is let go now; the rest is the server's to discard.
-        chunks.length = 0;
-        request.off("data", take);
-        request.pause();
-        reject(tooLarge());
-        return;
-      }
-      chunks.push(chunk);
-    };
-    request.on("data", take);
-    request.on("end", () => {
-      const [only] = chunks;
-      resolve(chunks.length === 1 && only ? only : Buffer.concat(chunks, size));
-    });
-    request.on("aborted", () =>
-      reject(new AssayError("request_aborted", "The client went away before its request had arrived.")),
-    );
-    request.on("error", (cause) =>
-      reject(new AssayError("request_aborted", "The request could not be read to its end.", { cause })),
-    );
-  });
-}
-
-function single(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
-}
-
-function hexHeader(
-  headers: IncomingMessage["headers"],
-  name: string,
-  min: number,
-  max: number,
-): Uint8Array | undefined {
-  const text = single(headers[name]);
-  if (text === undefined) return undefined;
-  try {
-    const bytes = hexToBytes(text);
-    if (bytes.length >= min && bytes.length <= max) return bytes;
-  } catch {
-    // Falls through to the one sentence that says what would be right.
-  }
-  const size = min === max ? `${min}` : `${min} to ${max}`;
-  throw new AssayError("header_invalid", `The header ${name} is not ${size} bytes in lower-case hexadecimal.`);
-}
-
-function retentionOf(text: string | undefined): RetentionClass {
-  if (text === undefined || text === "none") return "none";
-  if (text === "server-encrypted" || text === "client-encrypted") return text;
-  throw new AssayError("header_invalid", "The header assay-retention is none, client-encrypted or server-encrypted.");
 }
 
 function profileOf(text: string | undefined): RuntimeProfile {

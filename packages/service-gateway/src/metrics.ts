@@ -9,6 +9,12 @@ export type Metrics = {
   readonly receipts: Counter;
   readonly receiptSeconds: Histogram;
   readonly refusals: Counter<"code">;
+  readonly textRequests: Counter<"dialect" | "status">;
+  readonly textFirstFrameSeconds: Histogram<"dialect">;
+  readonly textFrames: Counter<"dialect">;
+  readonly textTokens: Counter<"dialect" | "kind">;
+  readonly textStreams: Gauge;
+  readonly textIncomplete: Counter<"dialect">;
 };
 
 /** Figures read when somebody asks, by name and help text. */
@@ -62,6 +68,38 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
       name: "assay_refusals_total",
       help: "Requests refused, by code.",
       labelNames: ["code"],
+      registers,
+    }),
+    textRequests: new Counter({
+      name: "assay_text_requests_total",
+      help: "Requests to language models answered, by API and status; 200 from the first frame on.",
+      labelNames: ["dialect", "status"],
+      registers,
+    }),
+    textFirstFrameSeconds: new Histogram({
+      name: "assay_text_first_frame_seconds",
+      help: "From a request's last byte in to its answer's first frame, tries that failed included.",
+      labelNames: ["dialect"],
+      buckets: LATENCY_BUCKETS,
+      registers,
+    }),
+    textFrames: new Counter({
+      name: "assay_text_frames_total",
+      help: "Frames of answers; one for an answer that is no stream.",
+      labelNames: ["dialect"],
+      registers,
+    }),
+    textTokens: new Counter({
+      name: "assay_text_tokens_total",
+      help: "Tokens read and written by language models, as their engines count.",
+      labelNames: ["dialect", "kind"],
+      registers,
+    }),
+    textStreams: new Gauge({ name: "assay_text_streams_open", help: "Streams under way.", registers }),
+    textIncomplete: new Counter({
+      name: "assay_text_incomplete_total",
+      help: "Answers that ended before their engine had ended them.",
+      labelNames: ["dialect"],
       registers,
     }),
   };

@@ -7,6 +7,8 @@ export type TextCaller = {
   readonly principal?: { readonly caller: string; readonly authentication: "token" | "payment" | "signature" };
   /** Where the connection comes from: what a limit for callers without a token can go by. */
   readonly remoteAddress?: string;
+  /** How the caller wants its payment settled, in OpenGradient's words. */
+  readonly settlement?: "private" | "batch" | "individual";
 };
 
 /** What the router contributes to the service statement. */

@@ -1,0 +1,286 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { AssayError, bytesToBase64Url, bytesToHex, isAssayError } from "@assay/core";
+import type { ExecutedText, ParsedText, TextDialect, TextOutcome } from "@assay/protocol";
+import type { RetentionClass } from "@assay/receipts";
+import type { Auth } from "../auth.ts";
+import type { Metrics } from "../metrics.ts";
+import { readBody } from "../read-body.ts";
+import type { BodyBudget } from "../read-body.ts";
+import { grantOf } from "../recorder.ts";
+import type { Recorded } from "../recorder.ts";
+import { hexHeader, retentionOf, single } from "../request-headers.ts";
+import { beginText } from "./begin.ts";
+import type { Begun, TryModules } from "./begin.ts";
+import type { TEXT_DEFAULTS } from "./limits.ts";
+import { openAiProblem } from "./problem.ts";
+import { assertKeepable, recordText } from "./record.ts";
+import type { RecordModules } from "./record.ts";
+import { drained, endWithin, errorEvent, eventText } from "./sse.ts";
+import type { TextCaller } from "./types.ts";
+
+/** What the text API stands on. */
+export type TextModules = TryModules &
+  RecordModules & {
+    readonly parse: (dialect: TextDialect, body: Uint8Array, headers: IncomingMessage["headers"]) => ParsedText;
+    readonly auth: Pick<Auth, "caller">;
+    readonly metrics: Metrics;
+    /** Largest body, bytes. */
+    readonly maxBodyBytes: number;
+  };
+
+export type TextLimits = { readonly [name in keyof typeof TEXT_DEFAULTS]: number };
+
+/** Facts of one request that was answered or begun to be, for its log line; nothing that anybody wrote. */
+export type TextAnswered = {
+  readonly status: number;
+  readonly receiptId: string;
+  readonly model: string;
+  readonly node: string;
+  readonly stream: boolean;
+  readonly frames: number;
+  readonly tries: number;
+  readonly firstFrameMs: number;
+  readonly engineMs?: number;
+  readonly receiptMs?: number;
+  /** How the answer ended; absent when the node did not say. */
+  readonly finish?: TextOutcome["finish"];
+  /** What broke it off, or kept its receipt from being written. */
+  readonly failure?: unknown;
+};
+
+type Asked = {
+  readonly dialect: TextDialect;
+  readonly parsed: ParsedText;
+  readonly caller: TextCaller;
+  readonly retention: RetentionClass;
+  readonly requestId: string;
+  readonly startedMs: number;
+};
+
+/**
+ * Answers one request of the text API: parse, route, run, sign, make durable, and only then the end of the answer.
+ * Directly on node:http, as infer is. Throws when nothing was sent yet; what breaks later ends the stream with an error
+ * event and without its `[DONE]`, and is named in the result.
+ */
+export async function handleText(
+  modules: TextModules,
+  limits: TextLimits,
+  budget: BodyBudget,
+  request: IncomingMessage,
+  response: ServerResponse,
+  dialect: TextDialect,
+  requestId: string,
+): Promise<TextAnswered> {
+  const { headers } = request;
+  const left = new AbortController();
+  response.once("close", () => {
+    if (!response.writableFinished)
+      left.abort(new AssayError("request_cancelled", "The client went away before its answer was complete."));
+  });
+  assertJson(headers);
+  const body = await readBody(request, {
+    maxBytes: modules.maxBodyBytes,
+    hint: "Send fewer or smaller messages; images count with their base64 text.",
+    budget,
+  });
+  try {
+    const startedMs = performance.now();
+    const owner = (await modules.auth.caller(headers.authorization))?.owner;
+    const retention = retentionOf(single(headers["assay-retention"]));
+    const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
+    const settlement = settlementOf(single(headers["x-settlement-type"]));
+    assertKeepable(retention, body.length);
+    const parsed = modules.parse(dialect, body, headers);
+    const caller: TextCaller = {
+      ...(owner === undefined ? {} : { owner, principal: { caller: owner, authentication: "token" } }),
+      ...(request.socket.remoteAddress === undefined ? {} : { remoteAddress: request.socket.remoteAddress }),
+      ...(settlement === undefined ? {} : { settlement }),
+    };
+    const begun = await beginText(
+      modules,
+      { body, parsed, caller, ...(nonce ? { clientNonce: nonce } : {}), signal: left.signal },
+      limits.maxTries,
+    );
+    const asked: Asked = { dialect, parsed, caller, retention, requestId, startedMs };
+    return await answer(modules, limits, response, left.signal, asked, begun);
+  } finally {
+    budget.give(body.length);
+  }
+}
+
+async function answer(
+  modules: TextModules,
+  limits: TextLimits,
+  response: ServerResponse,
+  signal: AbortSignal,
+  asked: Asked,
+  begun: Begun,
+): Promise<TextAnswered> {
+  const { metrics } = modules;
+  const { dialect, parsed } = asked;
+  const { routed } = begun;
+  const firstFrameMs = performance.now() - asked.startedMs;
+  metrics.textFirstFrameSeconds.observe({ dialect }, firstFrameMs / 1000);
+  const started = headersOf(modules, asked, begun);
+  if (parsed.stream) {
+    response.writeHead(200, {
+      "content-type": "text/event-stream; charset=utf-8",
+      // Compressed or gathered by a proxy on the way, a stream is none.
+      "cache-control": "no-cache, no-transform",
+      "x-accel-buffering": "no",
+      ...started,
+    });
+    metrics.textStreams.inc();
+  }
+  const held: string[] = [];
+  let frames = 0;
+  let sent = 0;
+  let failure: unknown;
+  try {
+    let step: IteratorResult<{ readonly event?: string; readonly data: string; readonly final?: true }> = {
+      done: false,
+      value: begun.first,
+    };
+    while (!step.done) {
+      const frame = step.value;
+      frames++;
+      if (!parsed.stream) held.push(frame.data);
+      else if (frame.final || held.length > 0) held.push(eventText(frame));
+      else {
+        sent++;
+        if (!response.write(eventText(frame)) && !(await drained(response, limits.stallMs))) {
+          // The close that made this so aborts the execution; what it still yields is not asked for.
+          await begun.frames.return?.();
+          throw (
+            signal.reason ??
+            new AssayError("request_cancelled", "The client stopped reading before its answer was complete.")
+          );
+        }
+      }
+      step = await begun.frames.next();
+    }
+  } catch (error) {
+    failure = error;
+  } finally {
+    if (parsed.stream) metrics.textStreams.dec();
+  }
+  metrics.textFrames.inc({ dialect }, frames);
+
+  let executed: ExecutedText | undefined;
+  try {
+    executed = await begun.execution.finish();
+  } catch (error) {
+    failure ??= error;
+  }
+  if (executed && (executed.finish === "incomplete" || executed.finish === "error"))
+    failure ??= new AssayError("engine_interrupted", "The answer ended before it was complete.");
+  settle(modules, asked, begun, executed, failure, signal.aborted);
+
+  const ranMs = performance.now();
+  let recorded: Recorded | undefined;
+  if (executed) {
+    try {
+      recorded = await recordText(modules, begun, executed, asked);
+      modules.onReceipt(bytesToHex(begun.receiptId), recorded.logIndex);
+      metrics.receipts.inc();
+      metrics.receiptSeconds.observe((performance.now() - ranMs) / 1000);
+    } catch (error) {
+      // Without a receipt there is no answer, whatever else went wrong before.
+      failure = error;
+    }
+  }
+  const receiptMs = performance.now() - ranMs;
+  if (!parsed.stream) {
+    const [text] = held;
+    if (failure !== undefined || !recorded || text === undefined)
+      throw failure ?? new TypeError("An execution ended without an answer.");
+    const bytes = Buffer.from(text);
+    response.writeHead(200, {
+      "content-type": "application/json",
+      "content-length": bytes.length,
+      ...started,
+      "assay-execution-digest": bytesToHex(recorded.execution.digest),
+      "assay-log-index": recorded.logIndex,
+    });
+    const cut = setTimeout(() => response.destroy(), limits.stallMs);
+    cut.unref();
+    response.once("close", () => clearTimeout(cut));
+    response.end(bytes);
+  } else if (failure !== undefined || !recorded) {
+    const problem = openAiProblem(failure ?? new TypeError("An execution ended without an answer."));
+    endWithin(response, errorEvent(dialect, problem.body.error, sent), limits.stallMs);
+  } else {
+    const last = JSON.stringify({
+      receipt_id: bytesToHex(begun.receiptId),
+      execution_digest: bytesToHex(recorded.execution.digest),
+      log_index: recorded.logIndex,
+    });
+    // The comment is for whoever reads the raw stream; parsers pass over it. `[DONE]` is of the older dialects alone.
+    const done = dialect === "responses" ? "" : "data: [DONE]\n\n";
+    endWithin(response, `${held.join("")}: assay ${last}\n\n${done}`, limits.stallMs);
+  }
+  return {
+    status: 200,
+    receiptId: bytesToHex(begun.receiptId),
+    model: parsed.model,
+    node: routed.executor.subject,
+    stream: parsed.stream,
+    frames,
+    tries: begun.failed.length + 1,
+    firstFrameMs,
+    ...(executed ? { engineMs: executed.engineMs, finish: executed.finish } : {}),
+    ...(recorded ? { receiptMs } : {}),
+    ...(failure === undefined ? {} : { failure }),
+  };
+}
+
+/** Tells the router and the metrics how it ended. */
+function settle(
+  { metrics }: TextModules,
+  { dialect }: Asked,
+  { routed }: Begun,
+  executed: ExecutedText | undefined,
+  failure: unknown,
+  aborted: boolean,
+): void {
+  const code = failure === undefined ? undefined : isAssayError(failure) ? failure.code : "internal_error";
+  routed.ended(aborted || code === "request_cancelled" ? "cancelled" : code === undefined ? "ok" : "failed", {
+    ...(code === undefined ? {} : { code }),
+    ...(executed ? { outcome: executed } : {}),
+  });
+  if (!executed) return;
+  metrics.engineSeconds.observe(executed.engineMs / 1000);
+  metrics.textTokens.inc({ dialect, kind: "prompt" }, executed.usage.prompt_tokens);
+  metrics.textTokens.inc({ dialect, kind: "completion" }, executed.usage.completion_tokens);
+  if (executed.finish === "incomplete") metrics.textIncomplete.inc({ dialect });
+}
+
+function headersOf({ suite }: TextModules, { requestId }: Asked, begun: Begun): Readonly<Record<string, string>> {
+  return {
+    "x-request-id": requestId,
+    "assay-receipt-id": bytesToHex(begun.receiptId),
+    "assay-opening": bytesToBase64Url(begun.masterSalt),
+    "assay-grant": bytesToHex(grantOf(suite, begun.masterSalt)),
+    "assay-node": begun.routed.executor.subject,
+  };
+}
+
+/** Refuses everything but JSON in UTF-8 as it is, with `content_type_unsupported`. */
+function assertJson(headers: IncomingMessage["headers"]): void {
+  const type = (headers["content-type"] ?? "").toLowerCase();
+  const [media = "", ...parameters] = type.split(";").map((part) => part.trim());
+  const charset = parameters.find((one) => one.startsWith("charset="))?.slice("charset=".length);
+  const plain = headers["content-encoding"] === undefined || headers["content-encoding"] === "identity";
+  if (media === "application/json" && (charset === undefined || /^"?utf-?8"?$/.test(charset)) && plain) return;
+  throw new AssayError("content_type_unsupported", "The body is not sent as application/json in UTF-8, uncompressed.", {
+    hints: ["Send the header content-type: application/json."],
+  });
+}
+
+/** How a caller of OpenGradient's SDKs wants its payment to be settled. Throws `header_invalid`. */
+function settlementOf(text: string | undefined): TextCaller["settlement"] {
+  if (text === undefined) return undefined;
+  const kind = text.toLowerCase();
+  if (kind === "private" || kind === "batch" || kind === "individual") return kind;
+  throw new AssayError("header_invalid", "The header x-settlement-type is private, batch or individual.");
+}

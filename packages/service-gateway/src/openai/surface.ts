@@ -1,0 +1,118 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { AssayError } from "@assay/core";
+import type { TextDialect } from "@assay/protocol";
+import type { Logger } from "pino";
+import { describe } from "../describe.ts";
+import { createBodyBudget } from "../read-body.ts";
+import { handleText } from "./handle-text.ts";
+import type { TextLimits, TextModules } from "./handle-text.ts";
+import { TEXT_DEFAULTS } from "./limits.ts";
+import type { TextOptions } from "./limits.ts";
+import { openAiProblem } from "./problem.ts";
+import type { OpenAiProblem } from "./problem.ts";
+
+/** The text API as the server dispatches to it. */
+export type TextSurface = {
+  /** Why no request can be taken now; undefined when one can. */
+  readonly full: () => AssayError | undefined;
+  /** Requests under way, until their last byte was handed to the system. */
+  readonly inFlight: () => number;
+  /** Answers a request, or refuses it in OpenAI's shape; never throws. */
+  readonly serve: (
+    request: IncomingMessage,
+    response: ServerResponse,
+    dialect: TextDialect,
+    requestId: string,
+  ) => Promise<void>;
+};
+
+/** Makes the text API over its modules. */
+export function createTextSurface(modules: TextModules, logger: Logger, options: TextOptions = {}): TextSurface {
+  const limits: TextLimits = { ...TEXT_DEFAULTS, ...options };
+  const budget = createBodyBudget(limits.maxBodiesBytes);
+  const { metrics } = modules;
+  let inFlight = 0;
+  const answer = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    dialect: TextDialect,
+    requestId: string,
+    startedMs: number,
+  ): Promise<void> => {
+    const path = { requestId, dialect };
+    try {
+      if (request.method !== "POST") {
+        response.setHeader("allow", "POST");
+        throw new AssayError("method_not_allowed", `This route takes POST, not ${request.method ?? "nothing"}.`);
+      }
+      const { failure, ...answered } = await handleText(modules, limits, budget, request, response, dialect, requestId);
+      metrics.textRequests.inc({ dialect, status: "200" });
+      metrics.requests.inc({ route: "text", status: "200" });
+      const fields = { ...path, ...rounded(answered), latencyMs: round(performance.now() - startedMs) };
+      if (failure === undefined) logger.info(fields, "text");
+      else {
+        const problem = openAiProblem(failure);
+        metrics.refusals.inc({ code: problem.body.code });
+        if (problem.status >= 500) logger.error({ ...fields, err: describe(failure) }, "text broken off");
+        else logger.info({ ...fields, code: problem.body.code }, "text broken off");
+      }
+    } catch (error) {
+      const problem = sendTextProblem(response, error, requestId);
+      const status = String(problem.status);
+      metrics.textRequests.inc({ dialect, status });
+      metrics.requests.inc({ route: "text", status });
+      metrics.refusals.inc({ code: problem.body.code });
+      const fields = {
+        ...path,
+        code: problem.body.code,
+        status: problem.status,
+        latencyMs: round(performance.now() - startedMs),
+      };
+      if (problem.status >= 500) logger.error({ ...fields, err: describe(error) }, "text failed");
+      else logger.info(fields, "text refused");
+    }
+  };
+  return {
+    full: () =>
+      inFlight < limits.maxConcurrent
+        ? undefined
+        : new AssayError("engine_overloaded", `${inFlight} requests to language models are under way already.`, {
+            hints: ["Send the request again after the time in retry-after."],
+          }),
+    inFlight: () => inFlight,
+    async serve(request, response, dialect, requestId) {
+      const startedMs = performance.now();
+      inFlight++;
+      const sent = new Promise<void>((resolve) => {
+        response.once("close", resolve);
+      });
+      await answer(request, response, dialect, requestId, startedMs);
+      void sent.then(() => inFlight--);
+    },
+  };
+}
+
+/** Writes a problem in OpenAI's shape on a response that has not begun; cuts one that has. */
+export function sendTextProblem(response: ServerResponse, error: unknown, requestId: string): OpenAiProblem {
+  const problem = openAiProblem(error);
+  if (response.headersSent) response.destroy();
+  else {
+    response.writeHead(problem.status, {
+      ...problem.headers,
+      "content-type": "application/json",
+      "x-request-id": requestId,
+    });
+    response.end(JSON.stringify(problem.body));
+  }
+  return problem;
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+function rounded(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [name, typeof value === "number" ? round(value) : value]),
+  );
+}
