@@ -1,0 +1,72 @@
+import { AssayError } from "@assay/core";
+import type { DemandedAssurance } from "./assurance.ts";
+import type { Considered } from "./decide.ts";
+import { ASSURANCE_REFUSALS, PASSING_REFUSALS } from "./limits.ts";
+import type { Refusal } from "./limits.ts";
+import type { RouteRequest } from "./request.ts";
+
+const WORDS: Readonly<Record<Refusal, string>> = {
+  model: "serve another model",
+  digest: "hold another version of the model",
+  kind: "do another kind of work",
+  family: "are of another family",
+  cpu_class: "have another CPU class",
+  context: "have too short a context",
+  jurisdiction: "are not known to be where the request may go",
+  jurisdiction_evidence: "have weaker evidence of where they are",
+  price_unknown: "have no known price",
+  price_unbounded: "have a price that nothing in the request bounds",
+  price: "may cost more than the limit",
+  mode: "do not offer the mode that is demanded",
+  attestation: "have no fresh attestation",
+  audit: "cannot be audited by executing again",
+  tried: "were tried and failed",
+  silent: "were not heard of lately",
+  draining: "take nothing new",
+  ejected: "failed too often and rest",
+  trial: "are on trial after failures",
+  full: "are full",
+  latency: "would be too late with their first byte",
+};
+
+const HINTS: Partial<Record<Refusal, string>> = {
+  kind: "Ask at the route that fits the model: chat, completions or embeddings.",
+  jurisdiction: "Widen assay.jurisdiction, or have nodes declare where they are.",
+  price_unknown: "Ask for a model with a listed price, or leave maxPrice out.",
+  price_unbounded: "Name max_tokens; images and files have no bound before an engine counts them.",
+  price: "Name a smaller max_tokens, or a higher maxPrice.",
+  latency: "Allow more with maxLatencyMs, or try again when less is under way.",
+};
+
+/** The refusal when every candidate was removed: what a caller can do about it decides its code. */
+export function noRoute(
+  request: RouteRequest,
+  found: readonly Considered[],
+  { assurance, reason }: DemandedAssurance,
+): AssayError {
+  const counts = new Map<Refusal, number>();
+  for (const { outcome } of found) {
+    const refusal = outcome.slice("refused:".length) as Refusal;
+    counts.set(refusal, (counts.get(refusal) ?? 0) + 1);
+  }
+  const parts = [...counts].map(([refusal, count]) => `${count} ${WORDS[refusal]}`);
+  const why = parts.length === 0 ? "there are no candidates" : parts.join(", ");
+  const hints = [...counts.keys()].flatMap((refusal) => HINTS[refusal] ?? []);
+  const passing = PASSING_REFUSALS.filter((refusal) => counts.has(refusal));
+  if (passing.some((refusal) => refusal !== "tried" && refusal !== "latency"))
+    return new AssayError("nodes_unavailable", `Nobody can answer at the moment: ${why}.`, {
+      hints: ["Send the request again after the time in retry-after.", ...hints],
+    });
+  // Only where nothing else stood in the way: these limits are looked at after all other lasting ones.
+  if (passing.length === 0 && [...counts.keys()].some((refusal) => ASSURANCE_REFUSALS.has(refusal)))
+    return new AssayError("assurance_unavailable", `Nobody here gives ${assurance}: ${why}.`, {
+      hints: [reason, "It is not lowered silently; ask for less, or add a node that offers it."],
+    });
+  return new AssayError("no_route", `None of ${found.length} candidates may answer ${kindWords(request)}: ${why}.`, {
+    hints,
+  });
+}
+
+function kindWords({ kind }: RouteRequest): string {
+  return kind === "tensor" ? "with tensors" : `this ${kind}`;
+}

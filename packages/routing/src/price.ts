@@ -1,0 +1,73 @@
+import { AssayError } from "@assay/core";
+import { SCALE_DIGITS, parseDecimal } from "./decimal.ts";
+
+/** What a model costs: decimal texts in units of `asset`. What is absent costs nothing. */
+export type Price = {
+  readonly asset: string;
+  /** Digits after the point of the asset's smallest unit, 0 to 18; 6 when absent, as US dollar tokens have. */
+  readonly decimals?: number;
+  readonly perCall?: string;
+  readonly perMillionInputTokens?: string;
+  readonly perMillionOutputTokens?: string;
+};
+
+/** Tokens of one request, or the most that they can be. */
+export type TokenCount = { readonly inputTokens: number; readonly outputTokens: number };
+
+/** The service statement's `price`: `amountAtomic` times `unit` is the amount of `asset`. */
+export type PriceClaim = {
+  readonly amountAtomic: string;
+  readonly asset: string;
+  readonly rateSource: "listing";
+  readonly unit: string;
+};
+
+const MILLION = 1_000_000n;
+const MILLION_DIGITS = 6;
+
+/**
+ * Cost in units of 10^-24 of the asset: exact, because a listing's 18 digits are divided by a million tokens at most.
+ * Throws `decimal_invalid` for a listing that is not one, `usage_invalid` for tokens that are no counts.
+ */
+export function costOf(price: Price, { inputTokens, outputTokens }: TokenCount): bigint {
+  const rate = (text: string | undefined, what: string): bigint => (text === undefined ? 0n : parseDecimal(text, what));
+  return (
+    rate(price.perCall, "A price per call") * MILLION +
+    rate(price.perMillionInputTokens, "A price per million input tokens") * tokens(inputTokens) +
+    rate(price.perMillionOutputTokens, "A price per million output tokens") * tokens(outputTokens)
+  );
+}
+
+/** A limit or amount in decimal text, in the units of {@link costOf}. */
+export function costFromDecimal(text: string, what: string): bigint {
+  return parseDecimal(text, what) * MILLION;
+}
+
+/** Whether every rate of a listing is zero. */
+export function isFree(price: Price): boolean {
+  return costOf(price, { inputTokens: 1, outputTokens: 1 }) === 0n;
+}
+
+/**
+ * What a call cost by its listing and its usage, in the asset's smallest unit, rounded up: the same rounding that the
+ * estimate before it has, so that a bill is never above the estimate of as many tokens.
+ */
+export function priceOf(price: Price, usage: TokenCount): PriceClaim {
+  const decimals = price.decimals ?? 6;
+  if (!Number.isInteger(decimals) || decimals < 0 || decimals > SCALE_DIGITS)
+    throw new AssayError("decimal_invalid", `An asset has 0 to ${SCALE_DIGITS} decimals, not ${decimals}.`);
+  const divisor = 10n ** BigInt(SCALE_DIGITS + MILLION_DIGITS - decimals);
+  const cost = costOf(price, usage);
+  return {
+    amountAtomic: ((cost + divisor - 1n) / divisor).toString(),
+    asset: price.asset,
+    rateSource: "listing",
+    unit: `1e-${decimals}`,
+  };
+}
+
+function tokens(count: number): bigint {
+  if (!Number.isSafeInteger(count) || count < 0)
+    throw new AssayError("usage_invalid", `${count} is not a number of tokens.`);
+  return BigInt(count);
+}
