@@ -509,7 +509,7 @@ describe("models", () => {
     expect(JSON.stringify(body["manifest"])).toContain("README.md");
     const listed = (await ask(url, "/v1/models?prefix=demo%2Fcar")).body["models"];
     expect(listed).toMatchObject([{ name: "demo/card", manifestDigest: body["manifestDigest"] }]);
-    expect((await ask(url, "/v1/models?prefix=zzz")).body).toEqual({ models: [] });
+    expect((await ask(url, "/v1/models?prefix=zzz")).body).toEqual({ object: "list", data: [], models: [] });
   });
 
   test("versions: released, rolled back, deprecated, in an order that is kept", async () => {

@@ -22,6 +22,8 @@ import { problemOf } from "./http-errors.ts";
 import { assertReadable, isReadable } from "./infer.ts";
 import type { ServableModel } from "./infer.ts";
 import type { Metrics } from "./metrics.ts";
+import { openAiHubModel, openAiTextModel } from "./openai/models.ts";
+import type { ListedTextModel } from "./openai/models.ts";
 import type { OpeningVault } from "./openings.ts";
 import type { Recorder } from "./recorder.ts";
 import * as schema from "./schemas.ts";
@@ -84,6 +86,11 @@ export type ApiModules = {
   readonly blobs: BlobStore;
   readonly suite: CryptoSuite;
   readonly models: ModelsModule;
+  /**
+   * Models under names that are not the hub's: upstreams' and contracts. What it last knew when an upstream is away: a
+   * list must not fail with one of its parts.
+   */
+  readonly textModels?: () => Promise<readonly ListedTextModel[]>;
   readonly exporter: Exporter;
   readonly recorder: Recorder;
   readonly vault: OpeningVault;
@@ -222,6 +229,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     owner: model.owner,
     logIndex: model.logIndex,
   });
+
+  const textModels = async (): Promise<readonly ListedTextModel[]> => (await modules.textModels?.()) ?? [];
 
   const visible = async (context: Context, text: string): Promise<ListedModel> => {
     const caller = await callerOf(context);
@@ -499,8 +508,14 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     }),
     async (context) => {
       const caller = await callerOf(context);
-      const all = models.list(context.req.query("prefix") ?? "");
-      return context.json({ models: all.filter((model) => isReadable(model, caller)).map(listed) });
+      const prefix = context.req.query("prefix") ?? "";
+      const hub = models.list(prefix).filter((model) => isReadable(model, caller));
+      const others = (await textModels()).filter(({ name }) => name.startsWith(prefix));
+      return context.json({
+        object: "list",
+        data: [...hub.map(openAiHubModel), ...others.map(openAiTextModel)],
+        models: hub.map(listed),
+      });
     },
   );
   app.openapi(
@@ -511,9 +526,18 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       responses: json("Version, history, manifest, signature, card.", schema.modelShown),
     }),
     async (context) => {
-      const model = await visible(context, context.req.param("model") ?? "");
+      const name = context.req.param("model") ?? "";
+      let model: ListedModel;
+      try {
+        model = await visible(context, name);
+      } catch (error) {
+        const other = (await textModels()).find((one) => one.name === name);
+        if (!other) throw error;
+        return context.json(openAiTextModel(other));
+      }
       const facts = await models.facts(model);
       return context.json({
+        ...openAiHubModel(model),
         ...listed(model),
         versions: (await versionsSeen(context, model.name)).map(listed),
         manifest: parseJson(facts.manifest.bytes) as never,

@@ -263,9 +263,13 @@ function requestIdOf(request: IncomingMessage): string {
 
 const TWO_SEGMENTS = /^(\/v2\/models\/[^/?%]+)\/(?!(?:ready|infer|versions)(?:[/?]|$))([^/?%]+)/;
 
+const TWO_SEGMENTS_SHOWN =
+  /^(\/v1\/models\/[^/?%]+)\/(?!(?:files|releases|rollback|deprecate)(?:[?]|$))([^/?%]+)(?=[?]|$)/;
+
 // A model's name is one segment, its slash encoded. Clients that others wrote send the slash as it is.
 function oneSegment(url: string): string {
-  return url.startsWith("/v2/models/") ? url.replace(TWO_SEGMENTS, "$1%2F$2") : url;
+  if (url.startsWith("/v2/models/")) return url.replace(TWO_SEGMENTS, "$1%2F$2");
+  return url.startsWith("/v1/models/") ? url.replace(TWO_SEGMENTS_SHOWN, "$1%2F$2") : url;
 }
 
 function inferTarget(path: string): { readonly name: string; readonly version: number | undefined } | undefined {

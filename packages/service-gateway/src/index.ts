@@ -25,5 +25,6 @@ export { createRecorder, grantOf } from "./recorder.ts";
 export type { ExecutionDraft, GatewayDraft, Issuers, Recorded, Recorder } from "./recorder.ts";
 export type { TextModules } from "./openai/handle-text.ts";
 export type { TextOptions } from "./openai/limits.ts";
+export type { ListedTextModel } from "./openai/models.ts";
 export type { TextRecorder } from "./openai/record.ts";
 export type { Routed, TextCaller, TextEnd, TextRouter, TextServiceParts } from "./openai/types.ts";

@@ -119,14 +119,37 @@ export const modelListed = z
     logIndex: z.number().int(),
   })
   .openapi("ModelVersion");
-export const modelList = z.object({ models: z.array(modelListed) }).openapi("ModelList");
+// What OpenAI's clients read of a list of models, and what else is known of those that are not the hub's.
+const openAiMembers = {
+  id: z.string().describe("The name to ask for."),
+  object: z.literal("model"),
+  created: z.number().int().describe("Unix seconds; 0 when nobody knows."),
+  owned_by: z.string(),
+};
+export const openAiModel = z
+  .object({
+    ...openAiMembers,
+    kinds: z.array(z.enum(["chat", "completion", "embedding"])).optional(),
+    context_tokens: z.number().int().optional(),
+    max_output_tokens: z.number().int().optional(),
+    price: z.record(z.string(), z.string()).optional().describe("Decimal texts in `asset`."),
+  })
+  .openapi("OpenAiModel");
+export const modelList = z
+  .object({
+    object: z.literal("list"),
+    data: z.array(openAiModel).describe("Every model by name: the hub's, upstreams' and contracts."),
+    models: z.array(modelListed).describe("The hub's."),
+  })
+  .openapi("ModelList");
 const item = z.object({
   name: z.string(),
   datatype: z.string(),
   shape: z.array(z.number().int()).describe("-1 for an axis that is free"),
 });
-export const modelShown = modelListed
+const hubModelShown = modelListed
   .extend({
+    ...openAiMembers,
     versions: z.array(modelListed),
     manifest: z
       .unknown()
@@ -136,6 +159,7 @@ export const modelShown = modelListed
     card: z.string().nullable(),
   })
   .openapi("Model");
+export const modelShown = z.union([hubModelShown, openAiModel]);
 export const releaseBody = z
   .object({ manifest: z.string().max(4 * 1024 * 1024), visibility: z.enum(["public", "private"]).optional() })
   .openapi("Release");
