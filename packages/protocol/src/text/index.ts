@@ -8,6 +8,7 @@ export {
 } from "./messages.ts";
 export type { ChatMessage, ResponseFormat, Tool, ToolCall, ToolChoice } from "./messages.ts";
 export { retryAfterOf, withRetryAfter } from "./retry-after.ts";
+export { statedParameters } from "./stated-parameters.ts";
 export { TEXT_FINISH_REASONS } from "./engine.ts";
 export type {
   ChoiceDelta,
