@@ -64,3 +64,5 @@ export type {
   TypedData,
 } from "./oip/index.ts";
 export * from "./text/index.ts";
+export * from "./nodes/index.ts";
+export * from "./openai/index.ts";

@@ -1,3 +1,4 @@
+import type { JsonValue } from "@assay/core";
 import type { ChatMessage } from "./messages.ts";
 import type { EngineModel, GenerateParameters, TextFinishReason, TextUsage } from "./engine.ts";
 
@@ -46,6 +47,10 @@ export type ParsedText = {
   /** Whether a stream ends with a usage frame of its own (`stream_options.include_usage`). */
   readonly includeUsage: boolean;
   readonly routing: RoutingOptions;
+  /** Members of the request that a Responses answer repeats, as they came: `instructions`, `tools`, `text`, … */
+  readonly repeated?: Readonly<Record<string, JsonValue>>;
+  /** Parts that were accepted and that no engine is given, by their path: the receipt's parameters name them. */
+  readonly omitted?: readonly string[];
 };
 
 /** One event of the answer. `data` is its payload: what a receipt's transcript commits to, without `[DONE]`. */

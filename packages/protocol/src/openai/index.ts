@@ -1,0 +1,15 @@
+export { parseText } from "./parse.ts";
+export { parseRouting, ROUTING_HEADERS, routingOptionsSchema } from "./routing.ts";
+export { TEXT_VALUE_LIMITS } from "./limits.ts";
+export { chatRequestSchema } from "./chat-request.ts";
+export { completionRequestSchema } from "./completion-request.ts";
+export { embeddingRequestSchema } from "./embedding-request.ts";
+export { responsesRequestSchema } from "./responses-request.ts";
+export { createRenderer } from "./renderer.ts";
+export type { RenderEnd, RenderOptions, TextRenderer } from "./renderer.ts";
+export { renderEmbeddings } from "./embeddings.ts";
+export type { EmbeddingAnswer } from "./embeddings.ts";
+export { assemble, createAssembler } from "./assemble.ts";
+export type { Assembler } from "./assemble.ts";
+export { errorFrame, openAiError, openAiModel, openAiModelList } from "./documents.ts";
+export type { ListedModel, OpenAiErrorBody } from "./documents.ts";
