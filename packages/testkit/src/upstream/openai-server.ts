@@ -74,7 +74,7 @@ async function completions(request: WireRequest, response: ServerResponse): Prom
   if (fault !== undefined) return refuse(response, 400, `Unrecognized request argument supplied: ${fault}`, null);
   if (body["model"] !== OPENAI_MODELS.completion) return noModel(response, body["model"]);
   const { prompt } = body;
-  const text = typeof prompt === "string" ? prompt : listOf(prompt).join(" ");
+  const text = typeof prompt === "string" ? prompt : JSON.stringify(prompt);
   await send(response, body, littleAnswer({ ...sampling(body), prompt: text }), "text_completion", text);
 }
 
@@ -134,7 +134,7 @@ async function send(
   const base = {
     id: `${isChat ? "chatcmpl" : "cmpl"}-little1`,
     created: CREATED,
-    model: String(body["model"]),
+    model: textOf(body["model"]),
     system_fingerprint: "fp_little",
   };
   const echo = body["echo"] === true ? prompt : "";
@@ -262,7 +262,7 @@ function noModel(response: ServerResponse, model: JsonValue | undefined): void {
   refuse(
     response,
     404,
-    `The model \`${String(model)}\` does not exist or you do not have access to it.`,
+    `The model \`${textOf(model)}\` does not exist or you do not have access to it.`,
     "model_not_found",
   );
 }
