@@ -21,7 +21,11 @@ import type { TextCaller } from "./types.ts";
 /** What the text API stands on. */
 export type TextModules = TryModules &
   RecordModules & {
-    readonly parse: (dialect: TextDialect, body: Uint8Array, headers: IncomingMessage["headers"]) => ParsedText;
+    readonly parse: (
+      dialect: TextDialect,
+      body: Uint8Array,
+      headers: Readonly<Record<string, string | undefined>>,
+    ) => ParsedText;
     readonly auth: Pick<Auth, "caller">;
     readonly metrics: Metrics;
     /** Largest body, bytes. */
@@ -90,7 +94,7 @@ export async function handleText(
     const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
     const settlement = settlementOf(single(headers["x-settlement-type"]));
     assertKeepable(retention, body.length);
-    const parsed = modules.parse(dialect, body, headers);
+    const parsed = modules.parse(dialect, body, assayHeaders(headers));
     const caller: TextCaller = {
       ...(owner === undefined ? {} : { owner, principal: { caller: owner, authentication: "token" } }),
       ...(request.socket.remoteAddress === undefined ? {} : { remoteAddress: request.socket.remoteAddress }),
@@ -263,6 +267,13 @@ function headersOf({ suite }: TextModules, { requestId }: Asked, begun: Begun): 
     "assay-grant": bytesToHex(grantOf(suite, begun.masterSalt)),
     "assay-node": begun.routed.executor.subject,
   };
+}
+
+/** The headers that routing options may stand in, each as one text. */
+function assayHeaders(headers: IncomingMessage["headers"]): Readonly<Record<string, string | undefined>> {
+  const ours: Record<string, string | undefined> = {};
+  for (const name in headers) if (name.startsWith("assay-")) ours[name] = single(headers[name]);
+  return ours;
 }
 
 /** Refuses everything but JSON in UTF-8 as it is, with `content_type_unsupported`. */
