@@ -43,6 +43,8 @@ export {
 export type { SignatureCache, Statement, StatementHeader, UnsignedStatement } from "./statement.ts";
 export { checkField, commitFields, fieldLeaf, fieldSalt, openField, tensorFields } from "./fields.ts";
 export type { CommittedTensor, FieldOpening, FieldTree, FieldValue, FullOpening, Side } from "./fields.ts";
+export { jsonFields } from "./json-fields.ts";
+export type { JsonFieldLimits } from "./json-fields.ts";
 export { prefixProof, transcriptLeaf, transcriptRoot, transcriptSalt, verifyPrefix } from "./transcript.ts";
 export { findKey, keysetDigest, keysetFault, sealKeyset } from "./keyset.ts";
 export { MAX_ENVELOPES, decodeEntry, encodeEntry } from "./entry.ts";

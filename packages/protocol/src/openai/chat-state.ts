@@ -4,8 +4,6 @@ import { TEXT_LIMITS } from "../text/messages.ts";
 import { isObject } from "./read.ts";
 import type { JsonObject } from "./read.ts";
 
-type Mutable = { [key: string]: JsonValue };
-
 /** One choice of a conversation as far as its frames went. */
 type Choice = {
   content: string | null;
@@ -81,7 +79,7 @@ export function createChatState(): ChatState {
 }
 
 function takeDelta(choice: Choice, delta: JsonObject): void {
-  const { content, refusal, reasoning_content: reasoning, tool_calls: calls, images, annotations } = delta as Mutable;
+  const { content, refusal, reasoning_content: reasoning, tool_calls: calls, images, annotations } = delta;
   if (typeof content === "string") choice.content = (choice.content ?? "") + content;
   if (typeof refusal === "string") choice.refusal = (choice.refusal ?? "") + refusal;
   if (typeof reasoning === "string") choice.reasoning = (choice.reasoning ?? "") + reasoning;

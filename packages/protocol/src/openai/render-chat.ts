@@ -45,7 +45,7 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
     const { logprobs } = step;
     if (Object.keys(delta).length > 0 || logprobs !== undefined) {
       const choice: Mutable = { index, delta, finish_reason: null };
-      if (logprobs !== undefined) choice["logprobs"] = logprobs as unknown as JsonValue;
+      if (logprobs !== undefined) choice["logprobs"] = logprobs;
       yield frame({ choices: [choice] });
     }
     if (finish === null) return;
@@ -81,7 +81,7 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
   const ends = function* ({ usage, tokens }: RenderEnd): Generator<Frame> {
     book.requireAll();
     const tail: JsonObject = {
-      usage: usage as JsonValue,
+      usage,
       assay: { receipt_id: receiptId, ...(tokens ? { tokens } : {}) },
     };
     if (!parsed.includeUsage) yield { ...frame({ ...heldFinish, ...tail }), final: true };

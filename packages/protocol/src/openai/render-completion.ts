@@ -1,4 +1,3 @@
-import type { JsonValue } from "@assay/core";
 import type { ChoiceDelta, TokenLogprob } from "../text/engine.ts";
 import type { Frame } from "../text/execution.ts";
 import { createChoiceBook } from "./choices.ts";
@@ -51,7 +50,7 @@ export function createCompletionRenderer({ receiptId, createdS, model, parsed }:
   const ends = function* ({ usage, tokens }: RenderEnd): Generator<Frame> {
     book.requireAll();
     const tail: JsonObject = {
-      usage: usage as JsonValue,
+      usage,
       assay: { receipt_id: receiptId, ...(tokens ? { tokens } : {}) },
     };
     if (!parsed.includeUsage) yield { ...frame({ ...heldFinish, ...tail }), final: true };
@@ -79,7 +78,7 @@ function olderLogprobs(tokens: readonly TokenLogprob[], at: Progress): JsonObjec
   const offsets: number[] = [];
   for (const { token } of tokens) {
     offsets.push(at.offset);
-    at.offset += [...token].length;
+    at.offset += codePoints(token);
   }
   return {
     tokens: tokens.map(({ token }) => token),
@@ -94,4 +93,10 @@ function olderLogprobs(tokens: readonly TokenLogprob[], at: Progress): JsonObjec
     }),
     text_offset: offsets,
   };
+}
+
+function codePoints(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
 }

@@ -31,7 +31,7 @@ export function createResponsesState(): ResponsesState {
     const parts = itemOf(event)["content"];
     const part = Array.isArray(parts) ? (parts as JsonValue[])[indexOf(event["content_index"], MAX_PARTS)] : undefined;
     if (!isObject(part)) throw malformed("an event is about a part that is not there");
-    return part as Mutable;
+    return part;
   };
   const append = (to: Mutable, name: string, more: JsonValue | undefined): void => {
     if (typeof more !== "string") throw malformed(`an event has no ${name}`);

@@ -131,7 +131,7 @@ export function handedOn(asked: Asked): GenerateParameters {
   const { stop } = asked;
   if (typeof stop === "string") out["stop"] = [stop];
   else if (Array.isArray(stop) && stop.length > 0) out["stop"] = stop;
-  return out as GenerateParameters;
+  return out;
 }
 
 /** One limit from OpenAI's two names for it. Throws `parameter_invalid` when both are given and differ. */
