@@ -142,7 +142,7 @@ export function consider(
   });
   const eligible = found.filter(({ outcome }) => outcome === "eligible").toSorted(byRank);
   if (eligible.length === 0)
-    return { candidates: found, objective, assurance, refusal: noRoute(request, found, assurance) };
+    return { candidates: found, objective, assurance, refusal: noRoute(request, found, assurance, nowMs) };
 
   const { index, pool, compared, explored } = pick(eligible, draw);
   const chosen: Considered = { ...(eligible[index] as Considered), outcome: "chosen" };

@@ -1,5 +1,5 @@
 import { bytesToHex, canonicalJson } from "@assay/core";
-import type { CryptoSuite, JsonValue } from "@assay/core";
+import type { CryptoSuite } from "@assay/core";
 import type { Candidate } from "./candidate.ts";
 import type { Considered, Decision } from "./decide.ts";
 import type { RouteRequest } from "./request.ts";
@@ -36,7 +36,7 @@ export function candidateSetDigest(
 ): Uint8Array {
   const { tried, ...asked } = request;
   const input = { request: { ...asked, tried: [...(tried?.keys() ?? [])].toSorted() }, candidates, nowMs };
-  return suite.sha256(canonicalJson(input as JsonValue));
+  return suite.sha256(canonicalJson(input));
 }
 
 /** The `route` claim of a decision. `chosen` is the node that signs; candidates are named with their targets. */

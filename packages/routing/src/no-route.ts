@@ -1,4 +1,5 @@
 import { AssayError } from "@assay/core";
+import { withRetryAfter } from "@assay/protocol";
 import type { DemandedAssurance } from "./assurance.ts";
 import type { Considered } from "./decide.ts";
 import { ASSURANCE_REFUSALS, PASSING_REFUSALS } from "./limits.ts";
@@ -38,11 +39,14 @@ const HINTS: Partial<Record<Refusal, string>> = {
   latency: "Allow more with maxLatencyMs, or try again when less is under way.",
 };
 
+const AGAIN_MS = 1_000;
+
 /** The refusal when every candidate was removed: what a caller can do about it decides its code. */
 export function noRoute(
   request: RouteRequest,
   found: readonly Considered[],
   { assurance, reason }: DemandedAssurance,
+  nowMs: number,
 ): AssayError {
   const counts = new Map<Refusal, number>();
   for (const { outcome } of found) {
@@ -54,9 +58,12 @@ export function noRoute(
   const hints = [...counts.keys()].flatMap((refusal) => HINTS[refusal] ?? []);
   const passing = PASSING_REFUSALS.filter((refusal) => counts.has(refusal));
   if (passing.some((refusal) => refusal !== "tried" && refusal !== "latency"))
-    return new AssayError("nodes_unavailable", `Nobody can answer at the moment: ${why}.`, {
-      hints: ["Send the request again after the time in retry-after.", ...hints],
-    });
+    return withRetryAfter(
+      new AssayError("nodes_unavailable", `Nobody can answer at the moment: ${why}.`, {
+        hints: ["Send the request again after the time in retry-after.", ...hints],
+      }),
+      soonestMs(found, nowMs),
+    );
   // Only where nothing else stood in the way: these limits are looked at after all other lasting ones.
   if (passing.length === 0 && [...counts.keys()].some((refusal) => ASSURANCE_REFUSALS.has(refusal)))
     return new AssayError("assurance_unavailable", `Nobody here gives ${assurance}: ${why}.`, {
@@ -65,6 +72,17 @@ export function noRoute(
   return new AssayError("no_route", `None of ${found.length} candidates may answer ${kindWords(request)}: ${why}.`, {
     hints,
   });
+}
+
+/** When the first of those that rest is back; a second where somebody may be free at any moment. */
+function soonestMs(found: readonly Considered[], nowMs: number): number {
+  let soonest = Infinity;
+  for (const { outcome, candidate } of found) {
+    if (outcome === "refused:ejected") soonest = Math.min(soonest, candidate.health.ejectedUntilMs - nowMs);
+    else if (PASSING_REFUSALS.some((refusal) => refusal !== "tried" && outcome === `refused:${refusal}`))
+      soonest = Math.min(soonest, AGAIN_MS);
+  }
+  return Number.isFinite(soonest) ? Math.max(AGAIN_MS, soonest) : AGAIN_MS;
 }
 
 function kindWords({ kind }: RouteRequest): string {
