@@ -31,7 +31,7 @@ const { version } = JSON.parse(
   readFileSync(fileURLToPath(new URL("../../apps/assay/package.json", import.meta.url)), "utf8"),
 ) as { version: string };
 const METHODS = new Set(["get", "post", "put", "patch", "delete"]);
-const TAGS = new Set(["inference", "receipts", "models", "tokens", "log", "operations"]);
+const TAGS = new Set(["inference", "text", "receipts", "models", "tokens", "log", "operations"]);
 
 let document: Document;
 let operations: readonly (readonly [name: string, path: string, method: string, operation: Operation])[];
@@ -83,7 +83,7 @@ describe("the document as OpenAPI 3.1", () => {
       for (const code of codes) expect(code, name).toMatch(/^(?:[1-5]\d\d|default)$/);
       for (const answer of Object.values(operation.responses)) expect(answer.description, name).toMatch(/\S/);
       expect(operation.responses["default"]?.content?.["application/json"]?.schema, name).toEqual({
-        $ref: "#/components/schemas/Problem",
+        $ref: `#/components/schemas/${operation.tags?.[0] === "text" ? "TextProblem" : "Problem"}`,
       });
     }
   });

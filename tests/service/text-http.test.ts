@@ -305,7 +305,7 @@ describe("refused before anything runs", () => {
     expect(await problemOf(await ask({ url } as TextServer))).toMatchObject({
       status: 404,
       code: "model_not_found",
-      type: "invalid_request_error",
+      type: "not_found_error",
       param: "model",
     });
   });

@@ -42,7 +42,6 @@ import type {
 import { timeOrderedId } from "@assay/service-node";
 import { createApi } from "@assay/service-gateway";
 import type { ApiModules } from "@assay/service-gateway";
-import { parseText } from "../../packages/protocol/src/openai/parse.ts";
 
 // The text API whole: real HTTP, real recorder, real log on disk. Who answers is the test's own.
 
@@ -181,7 +180,6 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     },
   };
   const modules: TextModules = {
-    parse: parseText,
     router,
     recorder: options.recorder?.(recorder) ?? (recorder as unknown as TextRecorder),
     vault: createOpeningVault(new Uint8Array(32)),

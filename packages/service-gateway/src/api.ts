@@ -22,6 +22,7 @@ import { problemOf } from "./http-errors.ts";
 import { assertReadable, isReadable } from "./infer.ts";
 import type { ServableModel } from "./infer.ts";
 import type { Metrics } from "./metrics.ts";
+import { declareTextRoutes } from "./openai/document.ts";
 import { openAiHubModel, openAiTextModel } from "./openai/models.ts";
 import type { ListedTextModel } from "./openai/models.ts";
 import type { OpeningVault } from "./openings.ts";
@@ -368,6 +369,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       ),
     );
   }
+
+  declareTextRoutes(app.openAPIRegistry, route, ANYBODY);
 
   // Receipts
   app.openapi(

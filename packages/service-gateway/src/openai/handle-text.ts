@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { AssayError, bytesToBase64Url, bytesToHex, isAssayError } from "@assay/core";
+import { errorFrame, parseText } from "@assay/protocol";
 import type { ExecutedText, ParsedText, TextDialect, TextOutcome } from "@assay/protocol";
 import type { RetentionClass } from "@assay/receipts";
 import type { Auth } from "../auth.ts";
@@ -12,20 +13,15 @@ import { hexHeader, retentionOf, single } from "../request-headers.ts";
 import { beginText } from "./begin.ts";
 import type { Begun, TryModules } from "./begin.ts";
 import type { TEXT_DEFAULTS } from "./limits.ts";
-import { openAiProblem } from "./problem.ts";
+import { problemOf } from "../http-errors.ts";
 import { assertKeepable, recordText } from "./record.ts";
 import type { RecordModules } from "./record.ts";
-import { drained, endWithin, errorEvent, eventText } from "./sse.ts";
+import { drained, endWithin, eventText } from "./sse.ts";
 import type { TextCaller } from "./types.ts";
 
 /** What the text API stands on. */
 export type TextModules = TryModules &
   RecordModules & {
-    readonly parse: (
-      dialect: TextDialect,
-      body: Uint8Array,
-      headers: Readonly<Record<string, string | undefined>>,
-    ) => ParsedText;
     readonly auth: Pick<Auth, "caller">;
     readonly metrics: Metrics;
     /** Largest body, bytes. */
@@ -94,7 +90,7 @@ export async function handleText(
     const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
     const settlement = settlementOf(single(headers["x-settlement-type"]));
     assertKeepable(retention, body.length);
-    const parsed = modules.parse(dialect, body, assayHeaders(headers));
+    const parsed = parseText(dialect, body, assayHeaders(headers));
     const caller: TextCaller = {
       ...(owner === undefined ? {} : { owner, principal: { caller: owner, authentication: "token" } }),
       ...(request.socket.remoteAddress === undefined ? {} : { remoteAddress: request.socket.remoteAddress }),
@@ -211,8 +207,9 @@ async function answer(
     response.once("close", () => clearTimeout(cut));
     response.end(bytes);
   } else if (failure !== undefined || !recorded) {
-    const problem = openAiProblem(failure ?? new TypeError("An execution ended without an answer."));
-    endWithin(response, errorEvent(dialect, problem.body.error, sent), limits.stallMs);
+    const { status, body } = problemOf(failure ?? new TypeError("An execution ended without an answer."));
+    const problem = { message: body.error, code: body.code, hints: body.hints, docsPath: body.docs };
+    endWithin(response, eventText(errorFrame(dialect, problem, status, sent)), limits.stallMs);
   } else {
     const last = JSON.stringify({
       receipt_id: bytesToHex(begun.receiptId),

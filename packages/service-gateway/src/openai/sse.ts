@@ -1,20 +1,9 @@
 import type { ServerResponse } from "node:http";
-import type { Frame, TextDialect } from "@assay/protocol";
-import type { OpenAiError } from "./problem.ts";
+import type { Frame } from "@assay/protocol";
 
 /** One event as it stands on the wire: a name if it has one, one line of data after one space, a blank line. */
 export function eventText({ event, data }: Frame): string {
   return event === undefined ? `data: ${data}\n\n` : `event: ${event}\ndata: ${data}\n\n`;
-}
-
-/**
- * The event that ends a stream which failed, in the shape that clients of the dialect raise an exception for.
- * `sent` is how many events were sent before it.
- */
-export function errorEvent(dialect: TextDialect, error: OpenAiError, sent: number): string {
-  return dialect === "responses"
-    ? eventText({ event: "error", data: JSON.stringify({ type: "error", sequence_number: sent, error }) })
-    : eventText({ data: JSON.stringify({ error }) });
 }
 
 /**
