@@ -109,6 +109,7 @@ export type NodeCandidate = {
 };
 
 /** The candidate's name in decisions and receipts: node and target. */
-export function candidateName(candidate: Pick<Candidate, "node" | "engine" | "model">): string {
-  return `${candidate.node}#${candidate.engine}/${candidate.model}`;
+export function candidateName(candidate: Pick<Candidate, "node" | "engine" | "model" | "version">): string {
+  const { node, engine, model, version } = candidate;
+  return `${node}#${engine}/${model}${version === undefined ? "" : `@${version}`}`;
 }

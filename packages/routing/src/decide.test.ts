@@ -106,6 +106,7 @@ describe("hard limits", () => {
     ["trial", { health: trial, load: { inFlight: 1 } }, {}, {}],
     ["full", { load: { inFlight: 2, slots: 1, capacity: 2 } }, {}, {}],
     ["latency", {}, { maxLatencyMs: 99 }, {}],
+    ["latency", {}, { maxLatencyMs: 1099 }, { whole: true }],
     ["latency", { load: { inFlight: 1, slots: 1 } }, { maxLatencyMs: 1099 }, {}],
   ])("refuse by %s", (refusal, changes, limits, asked) => {
     const found = consider(request(limits, asked), [candidate(changes)], plain);
@@ -194,6 +195,12 @@ describe("the refusal when nobody remains", () => {
 
   it("does not blame the assurance for what another limit refused", () => {
     expect(() => decide(request({ mode: "tee", family: "llama" }), [candidate()], plain)).toThrow(code("no_route"));
+  });
+
+  it("is of its own kind where the model does other work", () => {
+    const embeds = candidate({ kinds: ["embedding"] });
+    expect(() => decide(request(), [embeds], plain)).toThrow(code("kind_unsupported"));
+    expect(() => decide(request(), [embeds, named("b", { draining: true })], plain)).toThrow(code("nodes_unavailable"));
   });
 
   it("exists without any candidate", () => {

@@ -10,7 +10,7 @@ export type {
   RoutedKind,
 } from "./candidate.ts";
 export { isDecimal, parseDecimal } from "./decimal.ts";
-export { isFree, priceOf } from "./price.ts";
+export { costToDecimal, isFree, isPrice, priceOf } from "./price.ts";
 export type { Price, PriceClaim, TokenCount } from "./price.ts";
 export { evidenceSuffices, expandJurisdictions, REGIONS } from "./jurisdiction.ts";
 export type { Region } from "./jurisdiction.ts";

@@ -87,7 +87,8 @@ export function refusalOf(
   if (state === "ejected") return "ejected";
   if (state === "trial" && candidate.load.inFlight > 0) return "trial";
   if (candidate.load.capacity !== undefined && prediction.depth >= candidate.load.capacity) return "full";
-  if (prediction.firstByteMs > limits.maxLatencyMs) return "latency";
+  const latencyMs = request.whole === true ? prediction.totalMs : prediction.firstByteMs;
+  if (latencyMs > limits.maxLatencyMs) return "latency";
   return undefined;
 }
 

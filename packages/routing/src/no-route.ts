@@ -56,6 +56,8 @@ export function noRoute(
   const parts = [...counts].map(([refusal, count]) => `${count} ${WORDS[refusal]}`);
   const why = parts.length === 0 ? "there are no candidates" : parts.join(", ");
   const hints = [...counts.keys()].flatMap((refusal) => HINTS[refusal] ?? []);
+  if (counts.size === 1 && counts.has("kind"))
+    return new AssayError("kind_unsupported", `Nothing of this name does ${kindWords(request)}.`, { hints });
   const passing = PASSING_REFUSALS.filter((refusal) => counts.has(refusal));
   if (passing.some((refusal) => refusal !== "tried" && refusal !== "latency"))
     return withRetryAfter(
@@ -69,7 +71,7 @@ export function noRoute(
     return new AssayError("assurance_unavailable", `Nobody here gives ${assurance}: ${why}.`, {
       hints: [reason, "It is not lowered silently; ask for less, or add a node that offers it."],
     });
-  return new AssayError("no_route", `None of ${found.length} candidates may answer ${kindWords(request)}: ${why}.`, {
+  return new AssayError("no_route", `None of ${found.length} candidates may answer: ${why}.`, {
     hints,
   });
 }
@@ -86,5 +88,5 @@ function soonestMs(found: readonly Considered[], nowMs: number): number {
 }
 
 function kindWords({ kind }: RouteRequest): string {
-  return kind === "tensor" ? "with tensors" : `this ${kind}`;
+  return { chat: "chat", completion: "completions", embedding: "embeddings", tensor: "tensors" }[kind];
 }

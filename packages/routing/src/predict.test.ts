@@ -45,6 +45,14 @@ describe("averages", () => {
     expect(second.samples).toBe(2);
   });
 
+  it("are not fooled by answers in one piece", () => {
+    const whole = afterAnswer(undefined, { totalMs: 1000, outputTokens: 100 });
+    expect(whole.firstByteMs).toBe(10);
+    expect(whole.perTokenMs).toBe(10);
+    const streamed = afterAnswer(undefined, { firstByteMs: 400, totalMs: 1000, outputTokens: 61 });
+    expect(afterAnswer(streamed, { totalMs: 1000, outputTokens: 61 })).toStrictEqual({ ...streamed, samples: 2 });
+  });
+
   it("stand in for the cold by the median of the others", () => {
     const of = (serviceMs: number): Candidate => ({
       ...candidate,

@@ -65,25 +65,23 @@ export function priorOf(candidates: readonly Candidate[]): Latency {
   };
 }
 
-/** The averages after one more answer. `outputTokens` may be 0: then the time between tokens stays as it was. */
+/**
+ * The averages after one more answer. Its `firstByteMs` is absent when it came in one piece: then the average stays, or
+ * starts as if every token had taken as long as the next.
+ */
 export function afterAnswer(
   before: Latency | undefined,
-  answer: { readonly firstByteMs: number; readonly totalMs: number; readonly outputTokens: number },
+  answer: { readonly firstByteMs?: number; readonly totalMs: number; readonly outputTokens: number },
 ): Latency {
-  const tokenMs =
-    answer.outputTokens > 1 ? (answer.totalMs - answer.firstByteMs) / (answer.outputTokens - 1) : undefined;
-  if (!before)
-    return {
-      firstByteMs: answer.firstByteMs,
-      perTokenMs: tokenMs ?? 0,
-      serviceMs: answer.totalMs,
-      samples: 1,
-    };
+  const { totalMs, outputTokens } = answer;
+  const firstByteMs = answer.firstByteMs ?? before?.firstByteMs ?? totalMs / Math.max(1, outputTokens);
+  const tokenMs = outputTokens > 1 ? Math.max(0, totalMs - firstByteMs) / (outputTokens - 1) : undefined;
+  if (!before) return { firstByteMs, perTokenMs: tokenMs ?? 0, serviceMs: totalMs, samples: 1 };
   const move = (from: number, to: number): number => from + LATENCY_ALPHA * (to - from);
   return {
-    firstByteMs: move(before.firstByteMs, answer.firstByteMs),
+    firstByteMs: move(before.firstByteMs, firstByteMs),
     perTokenMs: tokenMs === undefined ? before.perTokenMs : move(before.perTokenMs, tokenMs),
-    serviceMs: move(before.serviceMs, answer.totalMs),
+    serviceMs: move(before.serviceMs, totalMs),
     samples: Math.min(before.samples + 1, 1_000_000),
   };
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseDecimal } from "./decimal.ts";
-import { costFromDecimal, costOf, isFree, priceOf } from "./price.ts";
+import { costFromDecimal, costOf, costToDecimal, isFree, isPrice, priceOf } from "./price.ts";
 
 const usd = { asset: "USDC" };
 
@@ -49,6 +49,19 @@ describe("priceOf", () => {
     expect(() => priceOf({ ...usd, decimals }, { inputTokens: 0, outputTokens: 0 })).toThrow(
       expect.objectContaining({ code: "decimal_invalid" }),
     );
+  });
+
+  it("writes costs exactly", () => {
+    expect(costToDecimal(0n)).toBe("0");
+    expect(costToDecimal(10n ** 24n * 12n)).toBe("12");
+    expect(costToDecimal(1n)).toBe(`0.${"0".repeat(23)}1`);
+    expect(costToDecimal(costFromDecimal("3.25", "It"))).toBe("3.25");
+  });
+
+  it("knows a listing that is none", () => {
+    expect(isPrice({ ...usd, perCall: "0.5" })).toBe(true);
+    for (const faulty of [{ perCall: "007" }, { perMillionInputTokens: "-1" }, { decimals: 19 }, { decimals: -1 }])
+      expect(isPrice({ ...usd, ...faulty })).toBe(false);
   });
 
   it("tells free from nearly free", () => {

@@ -1,5 +1,5 @@
 import { AssayError } from "@assay/core";
-import { SCALE_DIGITS, parseDecimal } from "./decimal.ts";
+import { SCALE_DIGITS, isDecimal, parseDecimal } from "./decimal.ts";
 
 /** What a model costs: decimal texts in units of `asset`. What is absent costs nothing. */
 export type Price = {
@@ -41,6 +41,25 @@ export function costOf(price: Price, { inputTokens, outputTokens }: TokenCount):
 /** A limit or amount in decimal text, in the units of {@link costOf}. */
 export function costFromDecimal(text: string, what: string): bigint {
   return parseDecimal(text, what) * MILLION;
+}
+
+/** Whether a listing from outside is one: what is not counts as unknown, so that one node's slip stops nobody else. */
+export function isPrice(price: Price): boolean {
+  const { decimals = 6, perCall = "0", perMillionInputTokens = "0", perMillionOutputTokens = "0" } = price;
+  return (
+    Number.isInteger(decimals) &&
+    decimals >= 0 &&
+    decimals <= SCALE_DIGITS &&
+    [perCall, perMillionInputTokens, perMillionOutputTokens].every(isDecimal)
+  );
+}
+
+/** A cost of {@link costOf} as an exact decimal text in the asset. */
+export function costToDecimal(cost: bigint): string {
+  const digits = cost.toString().padStart(SCALE_DIGITS + MILLION_DIGITS + 1, "0");
+  const whole = digits.slice(0, -(SCALE_DIGITS + MILLION_DIGITS));
+  const part = digits.slice(-(SCALE_DIGITS + MILLION_DIGITS)).replace(/0+$/, "");
+  return part === "" ? whole : `${whole}.${part}`;
 }
 
 /** Whether every rate of a listing is zero. */

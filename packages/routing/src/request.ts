@@ -21,6 +21,8 @@ export type RouteRequest = {
   readonly manifestDigest?: string;
   readonly limits: readonly RoutingOptions[];
   readonly tokens: TokenBounds;
+  /** Whether the answer comes in one piece: its first byte is then as late as its last. */
+  readonly whole?: boolean;
   /** Candidates (by {@link candidateName}) that were tried and failed, with what they said. */
   readonly tried?: ReadonlyMap<string, string>;
 };
