@@ -10,7 +10,7 @@ export type ChoiceBook = {
   readonly finish: () => TextFinishReason | undefined;
 };
 
-/** For an answer of `n` choices. Throws `engine_misbehaved`. */
+/** For an answer of `n` choices. Throws `engine_interrupted`. */
 export function createChoiceBook(n: number): ChoiceBook {
   const reasons = new Map<number, TextFinishReason>();
   return {
@@ -30,8 +30,8 @@ export function createChoiceBook(n: number): ChoiceBook {
   };
 }
 
-function misbehaved(what: string): AssayError<"engine_misbehaved"> {
-  return new AssayError("engine_misbehaved", `The engine ${what}.`, {
+function misbehaved(what: string): AssayError<"engine_interrupted"> {
+  return new AssayError("engine_interrupted", `The engine ${what}.`, {
     hints: ["This is a fault of the engine or of its upstream, not of the request."],
   });
 }

@@ -13,12 +13,12 @@ export type EmbeddingAnswer = {
 
 /**
  * The body of an answer with vectors, as OpenAI has it: lists of numbers, or base64 of little-endian float32 when
- * `encoding_format` is base64. Numbers are the shortest decimals of the float32 values taken as doubles. Throws `engine_misbehaved` for a value that is no finite number.
+ * `encoding_format` is base64. Numbers are the shortest decimals of the float32 values taken as doubles. Throws `engine_interrupted` for a value that is no finite number.
  */
 export function renderEmbeddings({ receiptId, model, parsed, outcome }: EmbeddingAnswer): string {
   const { vectors, usage } = outcome;
   if (vectors.some((vector) => vector.some((value) => !Number.isFinite(value)))) {
-    throw new AssayError("engine_misbehaved", "The engine gave a vector with a value that is no number.", {
+    throw new AssayError("engine_interrupted", "The engine gave a vector with a value that is no number.", {
       hints: ["This is a fault of the model or its engine, not of the request."],
     });
   }

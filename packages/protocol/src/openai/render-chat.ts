@@ -20,6 +20,7 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
   const tools = new Map<string, Joiner>();
   const head = `${JSON.stringify({ id, object: "chat.completion.chunk", created: createdS, model }).slice(0, -1)},`;
   let heldFinish: JsonObject | undefined;
+  let complete = false;
 
   const frame = (members: JsonObject): Frame => {
     if (!parsed.stream) {
@@ -84,11 +85,10 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
       usage,
       assay: { receipt_id: receiptId, ...(tokens ? { tokens } : {}) },
     };
-    if (!parsed.includeUsage) yield { ...frame({ ...heldFinish, ...tail }), final: true };
-    else {
-      if (heldFinish) yield { ...frame(heldFinish), final: true };
-      yield { ...frame({ choices: [], ...tail }), final: true };
-    }
+    if (parsed.includeUsage && heldFinish) yield { ...frame(heldFinish), final: true };
+    const last = frame({ ...(parsed.includeUsage ? { choices: [] } : heldFinish), ...tail });
+    complete = true;
+    yield { ...last, final: true };
   };
 
   const body = (): string =>
@@ -101,7 +101,7 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
     delta: parsed.stream ? steps : (step) => drained(steps(step)),
     end: parsed.stream ? ends : whole,
     body,
-    finish: book.finish,
+    finish: () => (complete ? book.finish() : undefined),
   };
 }
 

@@ -18,6 +18,7 @@ export function createCompletionRenderer({ receiptId, createdS, model, parsed }:
   const progress = new Map<number, Progress>();
   const head = `${JSON.stringify({ id, object: "text_completion", created: createdS, model }).slice(0, -1)},`;
   let heldFinish: JsonObject | undefined;
+  let complete = false;
 
   const frame = (members: JsonObject): Frame => {
     if (!parsed.stream) {
@@ -53,11 +54,10 @@ export function createCompletionRenderer({ receiptId, createdS, model, parsed }:
       usage,
       assay: { receipt_id: receiptId, ...(tokens ? { tokens } : {}) },
     };
-    if (!parsed.includeUsage) yield { ...frame({ ...heldFinish, ...tail }), final: true };
-    else {
-      if (heldFinish) yield { ...frame(heldFinish), final: true };
-      yield { ...frame({ choices: [], ...tail }), final: true };
-    }
+    if (parsed.includeUsage && heldFinish) yield { ...frame(heldFinish), final: true };
+    const last = frame({ ...(parsed.includeUsage ? { choices: [] } : heldFinish), ...tail });
+    complete = true;
+    yield { ...last, final: true };
   };
   const body = (): string =>
     soundJson({ id, object: "text_completion", created: createdS, model, ...state.rest() }).text;
@@ -69,7 +69,7 @@ export function createCompletionRenderer({ receiptId, createdS, model, parsed }:
     delta: parsed.stream ? steps : (step) => drained(steps(step)),
     end: parsed.stream ? ends : whole,
     body,
-    finish: book.finish,
+    finish: () => (complete ? book.finish() : undefined),
   };
 }
 

@@ -34,6 +34,7 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
   let sequence = 0;
   let items = 0;
   let begun = false;
+  let complete = false;
 
   const emit = (type: string, members: JsonObject): Frame => {
     const event: JsonObject = { type, sequence_number: sequence++, ...members };
@@ -222,10 +223,9 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
       usage: usageOf(usage),
       assay: { receipt_id: receiptId, ...(tokens ? { tokens } : {}) },
     };
-    yield {
-      ...emit(incomplete === undefined ? "response.completed" : "response.incomplete", { response }),
-      final: true,
-    };
+    const last = emit(incomplete === undefined ? "response.completed" : "response.incomplete", { response });
+    complete = true;
+    yield { ...last, final: true };
   };
   const body = (): string => soundJson(state.response()).text;
   const whole = function* (end: RenderEnd): Generator<Frame> {
@@ -236,7 +236,7 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
     delta: parsed.stream ? steps : (step) => drained(steps(step)),
     end: parsed.stream ? ends : whole,
     body,
-    finish: book.finish,
+    finish: () => (complete ? book.finish() : undefined),
   };
 }
 

@@ -27,13 +27,13 @@ export type RenderEnd = {
  * gives one, the whole body.
  */
 export type TextRenderer = {
-  /** The frames of one step. Throws `engine_misbehaved` for a step of a choice that has ended or was not asked for. */
+  /** The frames of one step. Throws `engine_interrupted` for a step of a choice that has ended or was not asked for. */
   readonly delta: (step: ChoiceDelta) => Iterable<Frame>;
-  /** The last frames. Throws `engine_misbehaved` when a choice has not ended. */
+  /** The last frames. Throws `engine_interrupted` when a choice has not ended. */
   readonly end: (end: RenderEnd) => Iterable<Frame>;
   /** The JSON text of the logical response as far as frames were taken: what `assemble` makes of them. */
   readonly body: () => string;
-  /** How the answer ended: what the first choice says; undefined until all have ended. */
+  /** How the answer ended: what its first choice says; undefined until its last frame was taken. */
   readonly finish: () => TextFinishReason | undefined;
 };
 

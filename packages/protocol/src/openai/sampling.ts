@@ -7,7 +7,11 @@ import { parameterInvalid } from "./refuse.ts";
 // Members that several endpoints share. Optional ones arrive without null: the reader takes null for absence.
 
 export const identifier = z.string().min(1).max(LIMIT.maxIdentifierChars);
-export const modelName = z.string().min(1).max(LIMIT.maxModelChars);
+export const modelName = z
+  .string()
+  .min(1)
+  .max(LIMIT.maxModelChars)
+  .regex(/^[\x20-\x7e]*$/, "a model's name is printable ASCII");
 const stopText = z.string().min(1).max(LIMIT.maxStopChars);
 const tokens = z.int().min(1).max(LIMIT.maxTokens);
 

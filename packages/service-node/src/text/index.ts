@@ -1,0 +1,2 @@
+export { createTextNode } from "./text-node.ts";
+export type { TextNodeModules } from "./text-node.ts";
