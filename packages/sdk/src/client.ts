@@ -1,58 +1,31 @@
 import { base64UrlToBytes, bytesToHex, hexToBytes } from "@assay/core";
-import type { CryptoSuite, JsonValue, Signer } from "@assay/core";
-import { nobleSuite } from "@assay/core/noble";
-import { encodeInferRequest, joinBody, parseHeaderLength, parseInferResponse } from "@assay/protocol";
+import type { JsonValue } from "@assay/core";
+import {
+  DEFAULT_OIP_LIMITS,
+  encodeInferRequest,
+  joinBody,
+  parseHeaderLength,
+  parseInferResponse,
+} from "@assay/protocol";
 import type { RuntimeProfile, Tensor } from "@assay/protocol";
-import { DEFAULT_OIP_LIMITS } from "@assay/protocol";
-import { LIMIT, parseTrust } from "@assay/receipts";
+import { parseTrust } from "@assay/receipts";
 import type { Trust, Verdict } from "@assay/receipts";
 import { createVerifier } from "@assay/verifier";
-import type { Verifier } from "@assay/verifier";
-import { authenticate } from "./auth.ts";
-import type { Token } from "./auth.ts";
+import { createConnection } from "./connection.ts";
+import type { CallOptions, Connection, ConnectionOptions, ReceiptAccess } from "./connection.ts";
 import { modelDetail, modelList, read, receiptList, releasedVersion, storedBlob } from "./documents.ts";
 import type { ListedModel, ModelDetail, ReceiptPage, ReleasedVersion } from "./documents.ts";
 import { clientError, GatewayError } from "./errors.ts";
-import {
-  DEFAULT_CHECKPOINT_WAIT_MS,
-  DEFAULT_RETRIES,
-  DEFAULT_TIMEOUT_MS,
-  MAX_JSON_BYTES,
-  MAX_PROOF_BYTES,
-  TOKEN_MARGIN_MS,
-} from "./limits.ts";
+import { MAX_JSON_BYTES, MAX_PROOF_BYTES } from "./limits.ts";
 import { checkReceiptId, parseModelName } from "./names.ts";
 import { openBundle } from "./open-bundle.ts";
-import { createTransport, readBody, readJson } from "./transport.ts";
-import type { Call, Fetch } from "./transport.ts";
+import { readBody, readJson } from "./transport.ts";
+import type { Call } from "./transport.ts";
 
-export type ClientOptions = {
-  /** The gateway's address, for example `http://127.0.0.1:8402`. */
-  readonly url: string;
-  /** Default: the platform's. */
-  readonly fetch?: Fetch;
-  /** A token got elsewhere; else `signer` gets one when a call needs it. */
-  readonly token?: string;
-  /** The owner's Ed25519 key. */
-  readonly signer?: Signer;
+export type ClientOptions = ConnectionOptions & {
   /** What verification starts from. When given, {@link Client.infer} verifies every receipt. */
   readonly trust?: Trust;
-  /** Cryptography of verification; default noble, which runs everywhere. */
-  readonly suite?: CryptoSuite;
-  /** Milliseconds since 1970; default the platform's clock. */
-  readonly now?: () => number;
-  /** From 0 to 1, for spreading tries; default the platform's. */
-  readonly random?: () => number;
-  /** Pause between tries; default a timer. */
-  readonly sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
-  /** Times a safe request is sent again. Never an inference: it might run twice. */
-  readonly retries?: number;
-  /** Milliseconds until an answer's headers must have come. */
-  readonly timeoutMs?: number;
 };
-
-/** What every call takes. */
-export type CallOptions = { readonly signal?: AbortSignal };
 
 export type InferRequest = CallOptions & {
   /** `namespace/name` or `namespace/name@version`. */
@@ -89,9 +62,6 @@ export type InferAnswer = {
   /** The opened bundle and its verdict, when the receipt was verified. */
   readonly receipt?: { readonly bytes: Uint8Array; readonly verdict: Verdict };
 };
-
-/** How a receipt is reached: by the grant of its inference, or as its owner. */
-export type ReceiptAccess = CallOptions & { readonly grant?: string };
 
 export type PushFile = {
   readonly path: string;
@@ -149,42 +119,22 @@ export type Client = {
  * console.log(receipt?.verdict.status);
  */
 export function createClient(options: ClientOptions): Client {
-  const transport = createTransport({
-    url: options.url,
-    fetch: options.fetch ?? ((url, init) => globalThis.fetch(url, init)),
-    retries: options.retries ?? DEFAULT_RETRIES,
-    timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    sleep: options.sleep ?? sleep,
-    random: options.random ?? Math.random,
-  });
-  const now = options.now ?? Date.now;
-  const verifier: Verifier | undefined = options.trust
-    ? createVerifier({ trust: options.trust, suite: options.suite ?? nobleSuite })
-    : undefined;
+  const connection = createConnection(options);
+  const { suite, now } = connection;
+  const verifier = options.trust ? createVerifier({ trust: options.trust, suite }) : undefined;
+  return clientOver(connection, verifier && ((bytes) => verifier(bytes, now())), options.token !== undefined);
+}
 
-  let held: Promise<Token> | undefined;
-  const token = async (signal?: AbortSignal): Promise<string> => {
-    if (options.token !== undefined) return options.token;
-    const { signer } = options;
-    if (!signer) {
-      throw clientError(
-        "signer_missing",
-        "This call needs to know who asks, and the client has neither key nor token.",
-      );
-    }
-    const current = await held?.catch(() => undefined);
-    if (current && current.expiresAtMs - now() > TOKEN_MARGIN_MS) return current.token;
-    held = authenticate(transport, signer, signal);
-    return (await held).token;
-  };
-  const known = options.token !== undefined || options.signer !== undefined;
-  const bearer = async (signal?: AbortSignal): Promise<Record<string, string>> => ({
-    authorization: `Bearer ${await token(signal)}`,
-  });
-  const access = async ({ grant, signal }: ReceiptAccess): Promise<Record<string, string>> => {
-    if (grant !== undefined) return { "assay-grant": grant };
-    return known ? bearer(signal) : {};
-  };
+/**
+ * The client of a connection. `verify` finds the verdict on a bundle; without it nothing is verified. `identified` is
+ * whether inferences say by default who asks.
+ */
+export function clientOver(
+  connection: Connection,
+  verify: ((bytes: Uint8Array) => Promise<Verdict>) | undefined,
+  identified: boolean,
+): Client {
+  const { transport, known, bearer, access, bundle } = connection;
   const post = async (path: string, body: object, signal: AbortSignal | undefined): Promise<JsonValue> =>
     transport.json({
       method: "POST",
@@ -222,16 +172,16 @@ export function createClient(options: ClientOptions): Client {
       ...(request.nonce ? { "assay-client-nonce": bytesToHex(request.nonce) } : {}),
       ...(request.retention ? { "assay-retention": request.retention } : {}),
       ...(request.preprocessing ? { "assay-preprocessing-digest": request.preprocessing.digest } : {}),
-      ...((request.identify ?? options.token !== undefined) ? await bearer(request.signal) : {}),
+      ...((request.identify ?? identified) ? await bearer(request.signal) : {}),
     };
     const at = version === undefined ? "" : `/versions/${version}`;
     const path = `/v2/models/${encodeURIComponent(bare)}${at}/infer`;
     const call: Call = { method: "POST", path, headers, body: joinBody(body), signal: request.signal };
     const answer = await readAnswer(await transport.send(call));
-    if (!(request.verify ?? verifier !== undefined)) return answer;
-    if (!verifier) throw clientError("receipt_failed", "A receipt cannot be verified without anything to trust.");
+    if (!(request.verify ?? verify !== undefined)) return answer;
+    if (!verify) throw clientError("receipt_failed", "A receipt cannot be verified without anything to trust.");
     const bytes = await receiptOf(request, answer);
-    const verdict = await verifier(bytes, now());
+    const verdict = await verify(bytes);
     if (verdict.status === "failed") {
       const row = verdict.checks.find(({ status }) => status === "fail");
       throw clientError("receipt_failed", `The answer's receipt does not hold: ${row?.message ?? verdict.code}`, {
@@ -239,11 +189,6 @@ export function createClient(options: ClientOptions): Client {
       });
     }
     return { ...answer, receipt: { bytes, verdict } };
-  };
-
-  const bundle: Client["bundle"] = async (id, of = {}) => {
-    const path = `/v1/receipts/${checkReceiptId(id)}/bundle?waitMs=${of.waitMs ?? DEFAULT_CHECKPOINT_WAIT_MS}`;
-    return transport.bytes({ method: "GET", path, headers: await access(of), signal: of.signal }, LIMIT.bundleBytes);
   };
 
   const receiptOf: Client["receiptOf"] = async (request, answer, wait = {}) => {
@@ -284,7 +229,7 @@ export function createClient(options: ClientOptions): Client {
   };
 
   return {
-    url: options.url.replace(/\/+$/, ""),
+    url: connection.url,
     infer,
     receiptOf,
     bundle,
@@ -354,10 +299,9 @@ export function createClient(options: ClientOptions): Client {
       }
     },
     owner: async ({ signal } = {}) => {
-      await token(signal);
-      const current = await held;
-      if (!current) throw clientError("signer_missing", "A token that was given does not say whose it is.");
-      return current.owner;
+      const owner = await connection.owner(signal);
+      if (owner === undefined) throw clientError("signer_missing", "A token that was given does not say whose it is.");
+      return owner;
     },
   };
 }
@@ -400,19 +344,4 @@ async function readAnswer(response: Response): Promise<InferAnswer> {
     grant,
     ...(index !== null && /^\d{1,15}$/.test(index) ? { logIndex: Number(index) } : {}),
   };
-}
-
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(signal?.reason as Error);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, ms);
-    if (signal?.aborted === true) abort();
-    else signal?.addEventListener("abort", abort, { once: true });
-  });
 }

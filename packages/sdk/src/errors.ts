@@ -1,4 +1,6 @@
 import { AssayError } from "@assay/core";
+import type { JsonValue } from "@assay/core";
+import type { TextVerdict } from "./text/verdict.ts";
 
 /** Codes that this client itself gives; every other code of a {@link GatewayError} is the gateway's own. */
 export type ClientErrorCode =
@@ -14,6 +16,22 @@ export type ClientErrorCode =
   | "signer_missing"
   /** The receipt of an answer did not verify under the trust that was given. */
   | "receipt_failed"
+  /** Nothing was found wrong with the receipt of an answer, and something that must be checked could not be. */
+  | "receipt_inconclusive"
+  /** An answer came without a receipt: the server is no gateway, or something between took the headers away. */
+  | "receipt_missing"
+  /** A stream ended before its end was announced. */
+  | "stream_truncated"
+  /** A request that the gateway would refuse for its size. */
+  | "request_too_large"
+  /** A request in a form that cannot be committed to. */
+  | "request_unsupported"
+  /** The caller left a stream and then asked for its end. */
+  | "request_cancelled"
+  /** An option that is not what it must be. */
+  | "parameter_invalid"
+  /** A call may cost more than the client may spend on one. */
+  | "spend_exceeded"
   /** The address of the gateway is not one. */
   | "gateway_url_invalid"
   /** A name is not `namespace/name` or `namespace/name@version`. */
@@ -49,4 +67,56 @@ export function clientError(
   options: { readonly hints?: readonly string[]; readonly cause?: unknown } = {},
 ): AssayError<ClientErrorCode> {
   return new AssayError(code, message, options);
+}
+
+/** Codes of a {@link ReceiptError}. */
+export type ReceiptErrorCode = "receipt_failed" | "receipt_inconclusive" | "receipt_missing" | "stream_truncated";
+
+/** An answer that must not be used: its receipt does not hold, is missing, or the answer is not whole. */
+export class ReceiptError extends AssayError<ReceiptErrorCode> {
+  /** 32 hexadecimal digits, when the answer named one. */
+  readonly receiptId: string | undefined;
+  /** What verification found, when it came so far. */
+  readonly verdict: TextVerdict | undefined;
+
+  constructor(
+    code: ReceiptErrorCode,
+    message: string,
+    facts: {
+      readonly receiptId?: string | undefined;
+      readonly verdict?: TextVerdict | undefined;
+      readonly hints?: readonly string[];
+    } = {},
+  ) {
+    super(code, message, { hints: facts.hints ?? [] });
+    this.name = "ReceiptError";
+    this.receiptId = facts.receiptId;
+    this.verdict = facts.verdict;
+  }
+}
+
+/** What an error body says. */
+export type Problem = { readonly code: string; readonly message: string; readonly hints: readonly string[] };
+
+const CODE = /^[a-z][a-z0-9_]{0,63}$/;
+
+/**
+ * The error body of the gateway in either of its forms: `{"error": text, "code", "hints"}` of its own interfaces, or
+ * OpenAI's `{"error": {"message", "type", "param", "code"}}`. Undefined for anything else.
+ */
+export function readProblem(body: JsonValue | undefined): Problem | undefined {
+  const whole = objectOf(body);
+  const { error, hints } = whole;
+  const inner = objectOf(error);
+  const message = typeof error === "string" ? error : inner["message"];
+  const code = typeof error === "string" ? whole["code"] : (inner["code"] ?? whole["code"]);
+  if (typeof message !== "string" || typeof code !== "string" || !CODE.test(code)) return undefined;
+  const texts = Array.isArray(hints) ? hints.filter((hint): hint is string => typeof hint === "string") : [];
+  return { code, message, hints: texts };
+}
+
+function objectOf(value: JsonValue | undefined): { readonly [key: string]: JsonValue } {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as { readonly [key: string]: JsonValue })
+    : {};
 }

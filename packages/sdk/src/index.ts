@@ -1,18 +1,39 @@
+export { Assay, DEFAULT_URL } from "./assay.ts";
+export type { AssayOptions } from "./assay.ts";
 export { createClient } from "./client.ts";
-export type {
-  CallOptions,
-  Client,
-  ClientOptions,
-  InferAnswer,
-  InferRequest,
-  PushFile,
-  ReceiptAccess,
-} from "./client.ts";
+export type { Client, ClientOptions, InferAnswer, InferRequest, PushFile } from "./client.ts";
+export type { CallOptions, ReceiptAccess } from "./connection.ts";
 export type { ListedModel, ListedReceipt, ModelDetail, ReceiptPage, ReleasedVersion } from "./documents.ts";
-export { GatewayError } from "./errors.ts";
-export type { ClientErrorCode } from "./errors.ts";
+export { GatewayError, ReceiptError } from "./errors.ts";
+export type { ClientErrorCode, ReceiptErrorCode } from "./errors.ts";
 export { checkReceiptId, parseModelName } from "./names.ts";
 export type { ModelName } from "./names.ts";
 export { openBundle } from "./open-bundle.ts";
-export type { KnownExchange } from "./open-bundle.ts";
+export type { KnownExchange, KnownFields } from "./open-bundle.ts";
+export { InferenceMode, TEE_LLM } from "./opengradient.ts";
+export type { ResponseFormat } from "./opengradient.ts";
+export type { TextModel } from "./text/bodies.ts";
+export type { TextCall } from "./text/calls.ts";
+export type { Acceptance, CheckedReceipt, CheckerOptions } from "./text/checker.ts";
+export { openTextBundle, TEXT_PATHS } from "./text/exchange.ts";
+export type { ReceiptHeaders, SeenAnswer, TextExchange } from "./text/exchange.ts";
+export type { JsonObject } from "./text/json.ts";
+export type {
+  AssistantMessage,
+  ChatAnswer,
+  ChatChoice,
+  ChatRequest,
+  CompletionAnswer,
+  CompletionRequest,
+  EmbeddingAnswer,
+  EmbeddingRequest,
+  Receipted,
+  TextCallOptions,
+  TextDelta,
+  TextStream,
+  VerifyMode,
+} from "./text/requests.ts";
+export type { TextVerdict } from "./text/verdict.ts";
 export type { Fetch } from "./transport.ts";
+export { verifiedFetch } from "./verified-fetch.ts";
+export type { FetchLike, VerifiedFetchOptions } from "./verified-fetch.ts";

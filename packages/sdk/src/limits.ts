@@ -19,3 +19,16 @@ export const DEFAULT_TIMEOUT_MS = 60_000;
 export const DEFAULT_CHECKPOINT_WAIT_MS = 5_000;
 /** A token is renewed when it has less than this left, milliseconds. */
 export const TOKEN_MARGIN_MS = 60_000;
+/**
+ * Largest answer of a language model, bytes: beside the largest request (32 MiB) it still fits an opened bundle
+ * (64 MiB), so whatever is accepted can also be verified.
+ */
+export const MAX_TEXT_ANSWER_BYTES = 28 * 1024 * 1024;
+/** Largest event of a stream, bytes: a token is a few hundred, an image that a model made a few million. */
+export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
+/** Most frames of one stream: a million tokens is beyond every model, and each frame costs two hashes. */
+export const MAX_FRAMES = 1_000_000;
+/** Time until an answer's first byte and between any two of them, milliseconds; a long prompt on a slow machine. */
+export const DEFAULT_TEXT_TIMEOUT_MS = 600_000;
+/** Bytes of the nonce that ties a receipt to its own request. */
+export const NONCE_BYTES = 16;

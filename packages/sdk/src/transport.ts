@@ -1,7 +1,9 @@
 import { isAssayError, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { clientError, GatewayError } from "./errors.ts";
+import { clientError, GatewayError, readProblem } from "./errors.ts";
 import { BACKOFF_FIRST_MS, BACKOFF_LONGEST_MS, MAX_ERROR_BYTES, MAX_JSON_BYTES, MAX_RETRY_AFTER_MS } from "./limits.ts";
+import { piecesOf } from "./pieces.ts";
+import type { Pace } from "./pieces.ts";
 
 /** What is asked of `fetch`: the platform's own fits. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -27,6 +29,12 @@ export type Call = {
   readonly signal?: AbortSignal | undefined;
   /** Whether asking twice means the same as asking once; default for GET alone. */
   readonly safe?: boolean;
+  /** Failures after which even an unsafe call may be sent again, because nothing was begun. */
+  readonly again?: (error: unknown) => boolean;
+  /** Milliseconds until the answer is there, in place of the transport's. */
+  readonly timeoutMs?: number;
+  /** Whether that time ends with the answer's headers: a stream lasts as long as it lasts. */
+  readonly streamed?: boolean;
 };
 
 export type Transport = {
@@ -57,20 +65,24 @@ export function createTransport(options: TransportOptions): Transport {
   const base = parseBase(options.url);
 
   const once = async (call: Call): Promise<Response> => {
-    const patience = AbortSignal.timeout(options.timeoutMs);
+    const timeoutMs = call.timeoutMs ?? options.timeoutMs;
+    const patience = patienceOf(timeoutMs);
     try {
-      return await options.fetch(base + call.path, {
+      const response = await options.fetch(base + call.path, {
         method: call.method,
         headers: { ...call.headers },
         ...(call.body === undefined ? {} : { body: call.body as NonNullable<RequestInit["body"]> }),
         // A credential follows no redirect, and the API has none.
         redirect: "error",
-        signal: call.signal ? AbortSignal.any([call.signal, patience]) : patience,
+        signal: call.signal ? AbortSignal.any([call.signal, patience.signal]) : patience.signal,
       });
+      if (call.streamed === true && response.ok) patience.stop();
+      return response;
     } catch (cause) {
+      patience.stop();
       if (call.signal?.aborted === true) throw call.signal.reason;
-      if (patience.aborted) {
-        throw clientError("gateway_timeout", `${base} gave no answer within ${options.timeoutMs} ms.`, { cause });
+      if (patience.signal.aborted) {
+        throw clientError("gateway_timeout", `${base} gave no answer within ${timeoutMs} ms.`, { cause });
       }
       throw clientError("gateway_unreachable", `Nothing answers at ${base}.`, {
         cause,
@@ -99,8 +111,9 @@ export function createTransport(options: TransportOptions): Transport {
         if (response.ok) return response;
         throw await errorOf(call, response);
       },
-      (call.safe ?? call.method === "GET") ? options.retries : 0,
+      call.again !== undefined || (call.safe ?? call.method === "GET") ? options.retries : 0,
       call.signal,
+      call.again,
     );
 
   const bytes = async (call: Call, limit: number): Promise<Uint8Array> => readBody(await send(call), limit);
@@ -124,20 +137,14 @@ export async function readJson(response: Response, path: string): Promise<JsonVa
   }
 }
 
-/** The whole body of an answer. Throws `response_too_large`, `gateway_unreachable` when it breaks off. */
-export async function readBody(response: Response, limit: number): Promise<Uint8Array> {
+/** The whole body of an answer. Throws `response_too_large`, and what `piecesOf` throws when it breaks off. */
+export async function readBody(response: Response, limit: number, pace: Pace = {}): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  try {
-    for await (const chunk of response.body ?? []) {
-      const part = chunk as Uint8Array;
-      length += part.length;
-      if (length > limit) throw clientError("response_too_large", `The answer has more than ${limit} bytes.`);
-      chunks.push(part);
-    }
-  } catch (cause) {
-    if (isAssayError(cause) || (cause as Error | undefined)?.name === "AbortError") throw cause;
-    throw clientError("gateway_unreachable", "The connection broke before the answer was complete.", { cause });
+  for await (const part of piecesOf(response.body, pace)) {
+    length += part.length;
+    if (length > limit) throw clientError("response_too_large", `The answer has more than ${limit} bytes.`);
+    chunks.push(part);
   }
   const [first] = chunks;
   if (first && chunks.length === 1) return first;
@@ -188,15 +195,21 @@ async function errorOf(call: Call, response: Response): Promise<GatewayError> {
   } catch {
     body = undefined;
   }
-  const object = typeof body === "object" && body !== null && !Array.isArray(body) ? body : {};
-  const { error, code, hints } = object as { readonly [key: string]: JsonValue };
-  if (typeof error !== "string" || typeof code !== "string" || !/^[a-z][a-z0-9_]{0,63}$/.test(code)) {
-    return new GatewayError(
-      `http_${response.status}`,
-      `${facts.request} was answered with status ${response.status}.`,
-      facts,
-    );
-  }
-  const texts = Array.isArray(hints) ? hints.filter((hint): hint is string => typeof hint === "string") : [];
-  return new GatewayError(code, error, { ...facts, hints: texts });
+  const problem = readProblem(body);
+  return problem
+    ? new GatewayError(problem.code, problem.message, { ...facts, hints: problem.hints })
+    : new GatewayError(
+        `http_${response.status}`,
+        `${facts.request} was answered with status ${response.status}.`,
+        facts,
+      );
+}
+
+/** A time limit that can be lifted. Its timer keeps no process alive where timers can be told so. */
+function patienceOf(timeoutMs: number): { readonly signal: AbortSignal; readonly stop: () => void } {
+  const controller = new AbortController();
+  const timer: unknown = setTimeout(() => controller.abort(new DOMException("Too late.", "TimeoutError")), timeoutMs);
+  if (typeof timer === "object" && timer !== null && "unref" in timer && typeof timer.unref === "function")
+    timer.unref();
+  return { signal: controller.signal, stop: () => clearTimeout(timer as number) };
 }

@@ -6,3 +6,5 @@ export { MOCK_KINDS, MOCK_TIME_MS, makeReceipt } from "./mock-receipts.ts";
 export type { MockKind, MockOptions, MockReceipt } from "./mock-receipts.ts";
 export { makeVectors, vectorsView } from "./vectors.ts";
 export type { Vector } from "./vectors.ts";
+export { makeTextGateway, plainSteps } from "./text-gateway.ts";
+export type { GatewayCall, GatewayScript, TextGateway } from "./text-gateway.ts";

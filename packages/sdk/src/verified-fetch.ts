@@ -1,0 +1,256 @@
+import { bytesToHex, isAssayError, utf8ToBytes } from "@assay/core";
+import type { AssayError, CryptoSuite } from "@assay/core";
+import { openAiError, TEXT_DIALECTS } from "@assay/protocol";
+import type { TextDialect } from "@assay/protocol";
+import { createConnection } from "./connection.ts";
+import { clientError, ReceiptError } from "./errors.ts";
+import { DEFAULT_TEXT_TIMEOUT_MS, MAX_TEXT_ANSWER_BYTES, NONCE_BYTES } from "./limits.ts";
+import { createChecker } from "./text/checker.ts";
+import type { CheckedReceipt, Checker, CheckerOptions } from "./text/checker.ts";
+import { readReceiptHeaders, TEXT_PATHS } from "./text/exchange.ts";
+import type { TextExchange } from "./text/exchange.ts";
+import { readTextStream } from "./text/read-stream.ts";
+import type { Received } from "./text/read-stream.ts";
+import { writeSse } from "./text/sse.ts";
+import { readBody } from "./transport.ts";
+import type { Fetch } from "./transport.ts";
+
+export type VerifiedFetchOptions = CheckerOptions & {
+  /** What really fetches; default the platform's. */
+  readonly fetch?: Fetch;
+  /**
+   * `before-release` (default): nothing of an answer comes before its receipt is verified; a stream is kept and played
+   * back. `after`: a stream's text comes as it is made, its end waits for the verdict.
+   */
+  readonly verify?: "before-release" | "after";
+  /** Called with every receipt before its answer is let through; what it throws keeps the answer back. */
+  readonly onReceipt?: (receipt: CheckedReceipt) => void | Promise<void>;
+  readonly suite?: CryptoSuite;
+  readonly now?: () => number;
+  readonly randomBytes?: (length: number) => Uint8Array;
+  /** Milliseconds that an answer may stand still; default 600,000. */
+  readonly timeoutMs?: number;
+};
+
+/** The platform's `fetch`, as far as clients of OpenAI's API use it. */
+export type FetchLike = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
+
+/**
+ * A `fetch` for unchanged clients of OpenAI's API: requests to language models are passed on as they are, and what comes
+ * back is let through when its receipt is verified. An answer that may not be used becomes a response with status 502,
+ * OpenAI's error body and one of the codes `receipt_failed`, `receipt_inconclusive`, `receipt_missing`,
+ * `stream_truncated`; where the beginning of a stream was let through already, its body fails with that error in place
+ * of its end. Everything else (lists of models, errors of the gateway) passes unchanged.
+ *
+ * @example
+ * const client = new OpenAI({
+ *   baseURL: "http://127.0.0.1:8402/v1",
+ *   apiKey: "unused",
+ *   fetch: verifiedFetch({ trust, onReceipt: ({ receiptId, bytes }) => save(receiptId, bytes) }),
+ * });
+ */
+export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
+  const inner: Fetch = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
+  const checkers = new Map<string, Checker>();
+  const checkerOf = (base: string): Checker => {
+    const known = checkers.get(base);
+    if (known) return known;
+    const { suite, now } = options;
+    const connection = createConnection({
+      url: base,
+      fetch: inner,
+      ...(suite ? { suite } : {}),
+      ...(now ? { now } : {}),
+    });
+    const checker = createChecker(connection, options);
+    checkers.set(base, checker);
+    return checker;
+  };
+  const random = options.randomBytes ?? ((length) => globalThis.crypto.getRandomValues(new Uint8Array(length)));
+
+  return async (input, init = {}) => {
+    const asked = await readRequest(input, init);
+    const place = placeOf(asked.url);
+    if (!place || asked.method !== "POST") return inner(asked.url, asked.init);
+    const { dialect, base } = place;
+    if (!asked.body) {
+      throw clientError("request_unsupported", "A request to a language model has to have its body as text or bytes.");
+    }
+    const headers = new Headers(asked.init.headers);
+    const clientNonce = headers.get("assay-client-nonce") ?? bytesToHex(random(NONCE_BYTES));
+    headers.set("assay-client-nonce", clientNonce);
+    const response = await inner(asked.url, { ...asked.init, headers });
+    if (!response.ok) return response;
+    const signal = asked.init.signal ?? undefined;
+    const call: Call = {
+      checker: checkerOf(base),
+      dialect,
+      request: asked.body,
+      clientNonce: clientNonce.toLowerCase(),
+      signal,
+      idleMs: options.timeoutMs ?? DEFAULT_TEXT_TIMEOUT_MS,
+      onReceipt: options.onReceipt,
+    };
+    try {
+      return await verified(call, response, options.verify ?? "before-release");
+    } catch (error) {
+      response.body?.cancel().catch(() => undefined);
+      if (!isAssayError(error)) throw error;
+      return refusal(error);
+    }
+  };
+}
+
+type Call = {
+  readonly checker: Checker;
+  readonly dialect: TextDialect;
+  readonly request: Uint8Array;
+  readonly clientNonce: string;
+  readonly signal: AbortSignal | undefined;
+  readonly idleMs: number;
+  readonly onReceipt: VerifiedFetchOptions["onReceipt"];
+};
+
+type Asked = {
+  readonly url: string;
+  readonly method: string;
+  readonly body: Uint8Array | undefined;
+  readonly init: RequestInit;
+};
+
+// The receipt commits to the body's bytes, so they are taken before they are sent.
+async function readRequest(input: string | URL | Request, init: RequestInit): Promise<Asked> {
+  const method = (init.method ?? (input instanceof Request ? input.method : "GET")).toUpperCase();
+  if (!(input instanceof Request)) {
+    const { body } = init;
+    const url = String(input);
+    if (typeof body === "string") return { url, method, body: utf8ToBytes(body), init };
+    if (body instanceof Uint8Array) return { url, method, body, init };
+    if (body === undefined || body === null || !placeOf(url)) return { url, method, body: undefined, init };
+  }
+  const request = new Request(input, init);
+  const body = request.body ? new Uint8Array(await request.arrayBuffer()) : undefined;
+  const { headers, signal } = request;
+  return {
+    url: request.url,
+    method,
+    body,
+    init: { ...init, method, headers, signal, ...(body ? { body: body as NonNullable<RequestInit["body"]> } : {}) },
+  };
+}
+
+function placeOf(url: string): { readonly dialect: TextDialect; readonly base: string } | undefined {
+  const path = url.replace(/[?#].*$/, "").replace(/\/+$/, "");
+  const dialect = TEXT_DIALECTS.find((name) => path.endsWith(TEXT_PATHS[name]));
+  // The older interface's path is the end of no other's, `/v1/chat/completions` included.
+  return dialect && { dialect, base: path.slice(0, -TEXT_PATHS[dialect].length) };
+}
+
+async function verified(call: Call, response: Response, mode: "before-release" | "after"): Promise<Response> {
+  const headers = readReceiptHeaders(response.headers);
+  const { dialect, request, clientNonce, signal, idleMs } = call;
+  const about = { ...headers, dialect, request, clientNonce };
+  const isStream = (response.headers.get("content-type") ?? "").toLowerCase().startsWith("text/event-stream");
+  if (!isStream || dialect === "embeddings") {
+    const body = await readBody(response, MAX_TEXT_ANSWER_BYTES, { signal, idleMs });
+    const receipt = await letThrough(call, { ...about, answer: { body } });
+    return released(response, body, receipt);
+  }
+  const received: Received = { frames: [], complete: false };
+  const frames = readTextStream(dialect, response.body, received, headers.receiptId, { signal, idleMs });
+  const finish = async (): Promise<CheckedReceipt> => {
+    const { executionDigest } = received;
+    return letThrough(call, {
+      ...about,
+      ...(executionDigest === undefined ? {} : { executionDigest }),
+      answer: received,
+    });
+  };
+  const done = dialect === "responses" ? "" : writeSse({ data: "[DONE]", comments: [] });
+  if (mode === "before-release") {
+    for await (const _ of frames);
+    const receipt = await finish();
+    const text = received.frames.map((frame) => writeSse({ ...frame, comments: [] })).join("");
+    return released(response, utf8ToBytes(text + done), receipt);
+  }
+  return released(response, streamOf(frames, finish, done), undefined);
+}
+
+/** The frames as they come; those that say how the answer ended, and the end, after the verdict. */
+function streamOf(
+  frames: ReturnType<typeof readTextStream>,
+  finish: () => Promise<CheckedReceipt>,
+  done: string,
+): ReadableStream<Uint8Array> {
+  const texts = async function* (): AsyncGenerator<string, void, undefined> {
+    let held = "";
+    for await (const { frame, ends } of frames) {
+      const text = writeSse({ ...frame, comments: [] });
+      if (ends) held += text;
+      else {
+        yield held + text;
+        held = "";
+      }
+    }
+    await finish();
+    yield held + done;
+  };
+  const run = texts();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done: over, value } = await run.next();
+          if (over === true) controller.close();
+          else controller.enqueue(utf8ToBytes(value));
+        } catch (error) {
+          controller.error(error);
+        }
+      },
+      async cancel() {
+        await run.return(undefined);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function letThrough({ checker, signal, onReceipt }: Call, exchange: TextExchange): Promise<CheckedReceipt> {
+  const receipt = await checker.require(exchange, signal ? { signal } : {});
+  await onReceipt?.(receipt);
+  return receipt;
+}
+
+/** Headers that speak of bytes on the way, which are others now. */
+const OF_THE_WAY = ["content-length", "content-encoding", "transfer-encoding"];
+
+function released(
+  response: Response,
+  body: Uint8Array | ReadableStream<Uint8Array>,
+  receipt: CheckedReceipt | undefined,
+): Response {
+  const headers = new Headers(response.headers);
+  for (const name of [...OF_THE_WAY, "assay-verified", "assay-verdict"]) headers.delete(name);
+  if (receipt) {
+    headers.set("assay-verified", String(receipt.verdict.status === "verified"));
+    headers.set("assay-verdict", receipt.verdict.code);
+  }
+  const { status, statusText } = response;
+  return new Response(body as NonNullable<RequestInit["body"]>, { status, statusText, headers });
+}
+
+/** The answer in place of one that may not be used. */
+function refusal(error: AssayError): Response {
+  const receiptId = error instanceof ReceiptError ? error.receiptId : undefined;
+  const verdict = error instanceof ReceiptError ? error.verdict : undefined;
+  return Response.json(openAiError(error, 502), {
+    status: 502,
+    headers: {
+      // Asking again would run the model again, and change nothing about this answer.
+      "x-should-retry": "false",
+      "assay-verified": "false",
+      ...(receiptId === undefined ? {} : { "assay-receipt-id": receiptId }),
+      ...(verdict ? { "assay-verdict": verdict.code } : {}),
+    },
+  });
+}
