@@ -1,6 +1,8 @@
+import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import { request as httpRequest } from "node:http";
 import type { ClientRequest, IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { connect } from "node:net";
 import { AssayError, bytesToHex } from "@assay/core";
 import { withRetryAfter } from "@assay/protocol";
@@ -8,6 +10,7 @@ import type { Frame } from "@assay/protocol";
 import { grantOf } from "@assay/service-gateway";
 import { nodeSuite } from "@assay/driver-crypto";
 import { afterEach, describe, expect, test } from "vitest";
+import { SELF_SIGNED } from "./self-signed.ts";
 import { openTextServer, scriptedExecutor } from "./text-server.ts";
 import type { Candidate, Script, ScriptedExecutor, TextServer, TextServerOptions } from "./text-server.ts";
 
@@ -709,6 +712,87 @@ describe("closing", () => {
     expect(text).toContain("[DONE]");
     expect(s.receipts).toHaveLength(1);
   });
+});
+
+describe("HTTPS", () => {
+  test("with a certificate of one's own, which callers pin", async () => {
+    const s = await open(hello, { gateway: { tls: SELF_SIGNED } });
+    expect(s.url).toMatch(/^https:/);
+    const body = JSON.stringify({ model: "a/b", messages: [{ role: "user", content: "x" }], stream: true });
+    const get = async (ca: string | undefined): Promise<string> => {
+      const sent = httpsRequest(`${s.url}/v1/chat/completions`, {
+        method: "POST",
+        agent: false,
+        headers: { "content-type": "application/json" },
+        ...(ca === undefined ? {} : { ca }),
+      });
+      sent.end(body);
+      const [response] = (await once(sent, "response")) as [IncomingMessage];
+      let text = "";
+      for await (const chunk of response) text += String(chunk);
+      return text;
+    };
+    expect(await get(SELF_SIGNED.cert)).toMatch(/^data: [^]*data: \[DONE\]\n\n$/);
+    await expect(get(undefined)).rejects.toThrow("self-signed certificate");
+    expect(s.receipts).toHaveLength(1);
+  });
+
+  test.each([
+    ["no PEM", { cert: "x", key: "y" }],
+    [
+      "another certificate's key",
+      {
+        cert: SELF_SIGNED.cert,
+        key: generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey.export({ type: "pkcs8", format: "pem" }),
+      },
+    ],
+  ] as const)("is refused with %s", async (_, tls) => {
+    await expect(open(hello, { gateway: { tls: { ...tls, key: String(tls.key) } } })).rejects.toMatchObject({
+      code: "tls_invalid",
+    });
+  });
+});
+
+describe("models of upstreams and contracts", () => {
+  const models = [
+    { name: "openai/gpt-x", kinds: ["chat"], ownedBy: "openai", createdS: 5, price: { asset: "USD", prompt: "0.1" } },
+    { name: "support", kinds: ["chat", "completion"], maxOutputTokens: 9 },
+  ] as const;
+
+  test("are listed beside the hub's, and found by their names", async () => {
+    const { url } = await open(hello, { models });
+    const gpt = {
+      id: "openai/gpt-x",
+      object: "model",
+      created: 5,
+      owned_by: "openai",
+      kinds: ["chat"],
+      price: { asset: "USD", prompt: "0.1" },
+    };
+    const support = {
+      id: "support",
+      object: "model",
+      created: 0,
+      owned_by: "upstream",
+      kinds: ["chat", "completion"],
+      max_output_tokens: 9,
+    };
+    const json = async (path: string): Promise<unknown> => (await fetch(`${url}${path}`)).json();
+    expect(await json("/v1/models")).toEqual({ object: "list", data: [gpt, support], models: [] });
+    expect(await json("/v1/models?prefix=sup")).toEqual({ object: "list", data: [support], models: [] });
+    // Other servers' clients write the slash of a name as it is.
+    for (const name of ["openai%2Fgpt-x", "openai/gpt-x", "openai/gpt-x?x=1"])
+      expect(await json(`/v1/models/${name}`), name).toEqual(gpt);
+    expect(await json("/v1/models/support")).toEqual(support);
+  });
+
+  test.each(["other", "openai/gpt", "openai/gpt-x/files", "support/files", "support/releases"])(
+    "%s is none of them",
+    async (name) => {
+      const { url } = await open(hello, { models });
+      expect((await fetch(`${url}/v1/models/${name}`)).status).toBe(404);
+    },
+  );
 });
 
 test("a thousand streams at a time, each with its receipt", async () => {

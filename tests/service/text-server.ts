@@ -192,6 +192,11 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     metrics,
     maxBodyBytes: options.maxBodyBytes ?? 32 * 1024 * 1024,
   };
+  const closeLog = async (): Promise<void> => {
+    await recorder.drain();
+    await log.close();
+    rmSync(directory, { recursive: true, force: true });
+  };
   const gateway = await startGateway(
     { host: "127.0.0.1", port: 0, ...options.gateway },
     {
@@ -211,7 +216,10 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
       text: modules,
       logger: pino({ level: "info", base: null }, { write: (line: string) => lines.push(line) }),
     },
-  );
+  ).catch(async (error: unknown) => {
+    await closeLog();
+    throw error;
+  });
   return {
     url: gateway.url,
     gateway,
@@ -247,9 +255,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     },
     async close() {
       await gateway.close();
-      await recorder.drain();
-      await log.close();
-      rmSync(directory, { recursive: true, force: true });
+      await closeLog();
     },
   };
 }
