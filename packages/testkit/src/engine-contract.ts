@@ -273,7 +273,7 @@ export function engineContract(name: string, make: () => Promise<EngineSubject> 
         const base: GenerateParameters = { ...probe.beside };
         const applied = completion === undefined ? subject.applies : (subject.appliesToCompletions ?? subject.applies);
         if (!applied.includes(parameter) && !(subject.receiptOnly ?? []).includes(parameter))
-          return expectRefused(request({ ...base, ...probe.value }), parameter);
+          return expectRefused(request(probe.value), parameter);
 
         const plain = await collect(run(request(base)));
         const plainWire = subject.lastWire?.();

@@ -21,8 +21,9 @@ const STOP_REASONS = { stop: "end_turn", length: "max_tokens", tool_calls: "tool
 export const anthropicHandler: WireHandler = async (request, response) => {
   response.setHeader("request-id", "req_little_2");
   const path = request.path.split("?")[0];
-  if (request.headers["x-api-key"] === undefined)
-    return refuse(response, 401, "authentication_error", "x-api-key header is required");
+  // The API of October 2026 takes the key as a bearer; versions before it have a header of their own for it.
+  const key = older(request) ? request.headers["x-api-key"] : request.headers.authorization;
+  if (key === undefined) return refuse(response, 401, "authentication_error", "no credential was sent");
   if (path === "/v1/models") {
     return sendJson(response, 200, {
       data: [
@@ -46,7 +47,7 @@ export const anthropicHandler: WireHandler = async (request, response) => {
 
 async function messages(request: WireRequest, response: ServerResponse): Promise<void> {
   const body = objectOf(request.body);
-  const known = request.headers["anthropic-version"] === "2023-06-01" ? [...MEMBERS, ...OLDER_MEMBERS] : MEMBERS;
+  const known = older(request) ? [...MEMBERS, ...OLDER_MEMBERS] : MEMBERS;
   const fault = unknownMember(body, known);
   if (fault !== undefined)
     return refuse(response, 400, "invalid_request_error", `${fault}: Extra inputs are not permitted`);
@@ -139,6 +140,10 @@ async function messages(request: WireRequest, response: ServerResponse): Promise
   });
   await event("message_stop", {});
   response.end();
+}
+
+function older(request: WireRequest): boolean {
+  return request.headers["anthropic-version"] === "2023-06-01";
 }
 
 /** The default of 4,096 tokens still counts as "no limit" to the little model's endless prompt. */

@@ -57,18 +57,18 @@ export function littleText(settings: LittleSettings): LittleText {
 
 /** The tokens one by one, without stops or a limit. Endless when the prompt asks for it. */
 export function* littleTokens(settings: LittleSettings): Generator<LittleToken> {
-  const endless = settings.prompt.includes(ENDLESS);
+  const end = settings.prompt.includes(ENDLESS) ? Number.POSITIVE_INFINITY : MOST_TOKENS;
   const random = mulberry32(hash(`${settings.seed}/${settings.choice}`));
   const counts = new Map<number, number>();
   const base = hash(settings.prompt);
   let last = END;
-  for (let position = 0; endless || position < MOST_TOKENS; position++) {
+  for (let position = 0; position < end; position++) {
     const scores = WORDS.map((_, id) => {
       const count = counts.get(id) ?? 0;
       const penalty = (count > 0 ? settings.presencePenalty : 0) + count * settings.frequencyPenalty;
       return score(base, last, position, id) + (settings.logitBias.get(id) ?? 0) - penalty;
     });
-    scores.push(endless ? -1e9 : position * 0.3 - 4);
+    scores.push(end === MOST_TOKENS ? position * 0.3 - 4 : -1e9);
     const logprobs = logSoftmax(scores);
     const chosen = sample(scores, settings.temperature, settings.topP, random);
     if (chosen === END) return;
