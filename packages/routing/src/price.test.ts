@@ -41,7 +41,7 @@ describe("priceOf", () => {
 
   it.each([-1, 1.5, Number.NaN, Infinity])("refuses %d tokens", (inputTokens) => {
     expect(() => priceOf(usd, { inputTokens, outputTokens: 0 })).toThrow(
-      expect.objectContaining({ code: "usage_invalid" }),
+      expect.objectContaining({ code: "decimal_invalid" }),
     );
   });
 

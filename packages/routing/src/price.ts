@@ -27,7 +27,7 @@ const MILLION_DIGITS = 6;
 
 /**
  * Cost in units of 10^-24 of the asset: exact, because a listing's 18 digits are divided by a million tokens at most.
- * Throws `decimal_invalid` for a listing that is not one, `usage_invalid` for tokens that are no counts.
+ * Throws `decimal_invalid` for a listing that is not one, and for tokens that are no counts.
  */
 export function costOf(price: Price, { inputTokens, outputTokens }: TokenCount): bigint {
   const rate = (text: string | undefined, what: string): bigint => (text === undefined ? 0n : parseDecimal(text, what));
@@ -87,6 +87,6 @@ export function priceOf(price: Price, usage: TokenCount): PriceClaim {
 
 function tokens(count: number): bigint {
   if (!Number.isSafeInteger(count) || count < 0)
-    throw new AssayError("usage_invalid", `${count} is not a number of tokens.`);
+    throw new AssayError("decimal_invalid", `${count} is not a number of tokens.`);
   return BigInt(count);
 }
