@@ -70,6 +70,14 @@ export type PushFile = {
   readonly read: () => Promise<Uint8Array>;
 };
 
+/** One call with a JSON body and a JSON answer, for operators: upstreams, contracts, nodes. */
+export type AdminCall = CallOptions & {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** Path and query below the gateway's address, encoded. */
+  readonly path: string;
+  readonly body?: JsonValue;
+};
+
 /** A client of one gateway. Every method throws `GatewayError` with the gateway's code, or a client error. */
 export type Client = {
   readonly url: string;
@@ -104,6 +112,8 @@ export type Client = {
   trust(options?: CallOptions): Promise<Trust>;
   /** A resource of the log's read interface: `checkpoint`, `tile/…`, `vkeys`. */
   log(path: string, options?: CallOptions): Promise<Uint8Array>;
+  /** A call of the gateway's own API that has no method here, as the owner when the client has a key. */
+  admin(call: AdminCall): Promise<JsonValue>;
   /** Whether the gateway answers and can serve. */
   ready(options?: CallOptions): Promise<boolean>;
   /** The caller's owner id, after proving the key. Throws `signer_missing`. */
@@ -290,6 +300,17 @@ export function clientOver(
     trust: async ({ signal } = {}) =>
       parseTrust(await transport.bytes({ method: "GET", path: "/v1/trust", signal }, MAX_JSON_BYTES)),
     log: (path, { signal } = {}) => transport.bytes({ method: "GET", path: `/log/${path}`, signal }, MAX_JSON_BYTES),
+    admin: async ({ method, path, body, signal }) =>
+      transport.json({
+        method,
+        path,
+        headers: {
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...(known ? await bearer(signal) : {}),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal,
+      }),
     ready: async ({ signal } = {}) => {
       try {
         await transport.bytes({ method: "GET", path: "/readyz", signal, safe: false }, MAX_JSON_BYTES);

@@ -1,7 +1,7 @@
 export { Assay, DEFAULT_URL } from "./assay.ts";
 export type { AssayOptions } from "./assay.ts";
 export { createClient } from "./client.ts";
-export type { Client, ClientOptions, InferAnswer, InferRequest, PushFile } from "./client.ts";
+export type { AdminCall, Client, ClientOptions, InferAnswer, InferRequest, PushFile } from "./client.ts";
 export type { CallOptions, ReceiptAccess } from "./connection.ts";
 export type { ListedModel, ListedReceipt, ModelDetail, ReceiptPage, ReleasedVersion } from "./documents.ts";
 export { GatewayError, ReceiptError } from "./errors.ts";

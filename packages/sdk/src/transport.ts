@@ -21,7 +21,7 @@ export type TransportOptions = {
 };
 
 export type Call = {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** Path and query below the gateway's address, encoded. */
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
