@@ -20,6 +20,8 @@ export type ClientErrorCode =
   | "receipt_inconclusive"
   /** An answer came without a receipt: the server is no gateway, or something between took the headers away. */
   | "receipt_missing"
+  /** Whoever was to keep the receipt of an answer did not. */
+  | "receipt_not_kept"
   /** A stream ended before its end was announced. */
   | "stream_truncated"
   /** A request that the gateway would refuse for its size. */

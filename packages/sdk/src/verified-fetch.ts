@@ -5,7 +5,7 @@ import type { TextDialect } from "@assay/protocol";
 import { createConnection } from "./connection.ts";
 import { clientError, ReceiptError } from "./errors.ts";
 import { DEFAULT_TEXT_TIMEOUT_MS, MAX_TEXT_ANSWER_BYTES, NONCE_BYTES } from "./limits.ts";
-import { createChecker } from "./text/checker.ts";
+import { createChecker, trustOf } from "./text/checker.ts";
 import type { CheckedReceipt, Checker, CheckerOptions } from "./text/checker.ts";
 import { readReceiptHeaders, TEXT_PATHS } from "./text/exchange.ts";
 import type { TextExchange } from "./text/exchange.ts";
@@ -39,7 +39,7 @@ export type FetchLike = (input: string | URL | Request, init?: RequestInit) => P
  * A `fetch` for unchanged clients of OpenAI's API: requests to language models are passed on as they are, and what comes
  * back is let through when its receipt is verified. An answer that may not be used becomes a response with status 502,
  * OpenAI's error body and one of the codes `receipt_failed`, `receipt_inconclusive`, `receipt_missing`,
- * `stream_truncated`; where the beginning of a stream was let through already, its body fails with that error in place
+ * `stream_truncated` (also in the header `assay-failure`); where the beginning of a stream was let through already, its body fails with that error in place
  * of its end. Everything else (lists of models, errors of the gateway) passes unchanged.
  *
  * @example
@@ -51,6 +51,8 @@ export type FetchLike = (input: string | URL | Request, init?: RequestInit) => P
  */
 export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
   const inner: Fetch = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
+  const checking: CheckerOptions =
+    options.trust === undefined ? options : { ...options, trust: trustOf(options.trust) };
   const checkers = new Map<string, Checker>();
   const checkerOf = (base: string): Checker => {
     const known = checkers.get(base);
@@ -62,7 +64,7 @@ export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
       ...(suite ? { suite } : {}),
       ...(now ? { now } : {}),
     });
-    const checker = createChecker(connection, options);
+    const checker = createChecker(connection, checking);
     checkers.set(base, checker);
     return checker;
   };
@@ -157,30 +159,29 @@ async function verified(call: Call, response: Response, mode: "before-release" |
     return released(response, body, receipt);
   }
   const received: Received = { frames: [], complete: false };
-  const frames = readTextStream(dialect, response.body, received, headers.receiptId, { signal, idleMs });
+  const left = new AbortController();
+  const frames = readTextStream(dialect, response.body, received, headers.receiptId, {
+    signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal,
+    idleMs,
+  });
   const finish = async (): Promise<CheckedReceipt> => {
     const { executionDigest } = received;
-    return letThrough(call, {
-      ...about,
-      ...(executionDigest === undefined ? {} : { executionDigest }),
-      answer: received,
-    });
+    const digest = executionDigest === undefined ? {} : { executionDigest };
+    return letThrough(call, { ...about, ...digest, answer: received });
   };
-  const done = dialect === "responses" ? "" : writeSse({ data: "[DONE]", comments: [] });
-  if (mode === "before-release") {
-    for await (const _ of frames);
-    const receipt = await finish();
-    const text = received.frames.map((frame) => writeSse({ ...frame, comments: [] })).join("");
-    return released(response, utf8ToBytes(text + done), receipt);
-  }
-  return released(response, streamOf(frames, finish, done), undefined);
+  if (mode === "after") return released(response, streamOf(dialect, frames, finish, left), undefined);
+  for await (const _ of frames);
+  const receipt = await finish();
+  const text = received.frames.map((frame) => writeSse({ ...frame, comments: [] })).join("");
+  return released(response, utf8ToBytes(text + endOf(dialect, receipt)), receipt);
 }
 
 /** The frames as they come; those that say how the answer ended, and the end, after the verdict. */
 function streamOf(
+  dialect: TextDialect,
   frames: ReturnType<typeof readTextStream>,
   finish: () => Promise<CheckedReceipt>,
-  done: string,
+  left: AbortController,
 ): ReadableStream<Uint8Array> {
   const texts = async function* (): AsyncGenerator<string, void, undefined> {
     let held = "";
@@ -192,8 +193,7 @@ function streamOf(
         held = "";
       }
     }
-    await finish();
-    yield held + done;
+    yield held + endOf(dialect, await finish());
   };
   const run = texts();
   return new ReadableStream<Uint8Array>(
@@ -208,16 +208,37 @@ function streamOf(
         }
       },
       async cancel() {
-        await run.return(undefined);
+        // A step that still waits for its next frame would keep `return` waiting as well.
+        left.abort(clientError("request_cancelled", "The stream was left before its end."));
+        await run.return(undefined).catch(() => undefined);
       },
     },
     { highWaterMark: 0 },
   );
 }
 
+/** The end of a stream that was verified: what was found, as a comment that clients pass over, and the announced end. */
+function endOf(dialect: TextDialect, { receiptId, verdict }: CheckedReceipt): string {
+  const note = JSON.stringify({
+    receipt_id: receiptId,
+    execution_digest: verdict.executionDigest,
+    verified: verdict.status === "verified",
+    verdict: verdict.code,
+  });
+  const comment = writeSse({ comments: [`assay ${note}`] });
+  return dialect === "responses" ? comment : comment + writeSse({ data: "[DONE]", comments: [] });
+}
+
 async function letThrough({ checker, signal, onReceipt }: Call, exchange: TextExchange): Promise<CheckedReceipt> {
-  const receipt = await checker.require(exchange, signal ? { signal } : {});
-  await onReceipt?.(receipt);
+  const receipt = await checker.demand(exchange, signal ? { signal } : {});
+  try {
+    await onReceipt?.(receipt);
+  } catch (cause) {
+    throw clientError("receipt_not_kept", "The answer's receipt could not be kept, so the answer is held back.", {
+      cause,
+      hints: [`The receipt is ${receipt.receiptId}; it was ${receipt.verdict.code}.`],
+    });
+  }
   return receipt;
 }
 
@@ -249,6 +270,7 @@ function refusal(error: AssayError): Response {
       // Asking again would run the model again, and change nothing about this answer.
       "x-should-retry": "false",
       "assay-verified": "false",
+      "assay-failure": error.code,
       ...(receiptId === undefined ? {} : { "assay-receipt-id": receiptId }),
       ...(verdict ? { "assay-verdict": verdict.code } : {}),
     },

@@ -1,1 +1,3 @@
-export {};
+export { PROXY_DEFAULTS } from "./limits.ts";
+export { createProxy } from "./proxy.ts";
+export type { Proxy, ProxyEvent, ProxyLimits, ProxyModules, ProxyOptions } from "./proxy.ts";

@@ -89,7 +89,7 @@ async function ask<Answer>(
   const body = await readBody(sent.response, MAX_TEXT_ANSWER_BYTES, { signal, idleMs });
   const exchange: TextExchange = { ...exchangeOf(sent), dialect, answer: { body } };
   const mode = options.verify ?? verify;
-  const checked = mode === "off" ? undefined : await checker.require(exchange, signal ? { signal } : {});
+  const checked = mode === "off" ? undefined : await checker.demand(exchange, signal ? { signal } : {});
   return answerOf(readAnswer(body), receiptedOf(checker, exchange, checked));
 }
 
@@ -131,7 +131,7 @@ function streamOf<Answer>(
       }
     }
     const whole = exchange(sent);
-    const checked = mode === "off" ? undefined : await checker.require(whole, signal ? { signal } : {});
+    const checked = mode === "off" ? undefined : await checker.demand(whole, signal ? { signal } : {});
     answer = answerOf(assemble(dialect, received.frames), receiptedOf(checker, whole, checked));
     yield* held;
   };

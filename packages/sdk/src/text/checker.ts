@@ -13,6 +13,8 @@ import type { TextVerdict } from "./verdict.ts";
 /** A receipt that was fetched, opened by what its caller knows, and verified. */
 export type CheckedReceipt = {
   readonly receiptId: string;
+  /** Lets its holder fetch this receipt again, 64 hexadecimal digits. */
+  readonly grant: string;
   /** The bundle with request and response opened: the file that verifies anywhere. */
   readonly bytes: Uint8Array;
   readonly verdict: TextVerdict;
@@ -43,7 +45,7 @@ export type Checker = {
   /** Throws what fetching throws; what is wrong with a receipt is told by the verdict. */
   readonly check: (exchange: TextExchange, options?: CallOptions) => Promise<CheckedReceipt>;
   /** The same, and throws `receipt_failed` or `receipt_inconclusive` for a verdict that does not let the answer through. */
-  readonly require: (exchange: TextExchange, options?: CallOptions) => Promise<CheckedReceipt>;
+  readonly demand: (exchange: TextExchange, options?: CallOptions) => Promise<CheckedReceipt>;
 };
 
 /** The checker of a connection. Throws `trust_invalid` for a trust file that is none. */
@@ -79,12 +81,12 @@ export function createChecker(connection: Connection, options: CheckerOptions): 
     });
     // What cannot be taken apart cannot be opened either; verification says what is wrong with it.
     const bytes = "fault" in viewReceipt(suite, bundle) ? bundle : openTextBundle(bundle, exchange);
-    return { receiptId, bytes, verdict: judge(suite, await verify(bytes), bytes, exchange) };
+    return { receiptId, grant, bytes, verdict: judge(suite, await verify(bytes), bytes, exchange) };
   };
   return {
     verify,
     check,
-    async require(exchange, call) {
+    async demand(exchange, call) {
       const receipt = await check(exchange, call);
       requireVerdict(receipt, options.accept ?? "verified");
       return receipt;
@@ -96,7 +98,8 @@ async function takeTrust({ transport }: Connection): Promise<Trust> {
   return parseTrust(await transport.bytes({ method: "GET", path: "/v1/trust" }, MAX_JSON_BYTES));
 }
 
-function trustOf(trust: Trust | string | Uint8Array): Trust {
+/** A trust, or what the text of a trust file says. Throws `trust_invalid`. */
+export function trustOf(trust: Trust | string | Uint8Array): Trust {
   return typeof trust === "string" || trust instanceof Uint8Array ? parseTrust(trust) : trust;
 }
 
