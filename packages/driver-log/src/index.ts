@@ -11,3 +11,5 @@ export { submitToWitnesses } from "./witness-client.ts";
 export type { HttpPost, WitnessOutcome, WitnessTarget } from "./witness-client.ts";
 export { openWitness } from "./witness-server.ts";
 export type { Witness, WitnessAnswer } from "./witness-server.ts";
+export { connectLog } from "./remote-log.ts";
+export type { LogFetch, RemoteLog, RemoteLogOptions } from "./remote-log.ts";

@@ -19,6 +19,16 @@ export type Auth = {
     readonly expiresAt: string;
     readonly owner: string;
   }>;
+  /**
+   * Spends a challenge on something else than a token: `signature` over `message`, which must contain the challenge, is
+   * by the key that the challenge was given out for. Throws `challenge_invalid`.
+   */
+  readonly proven: (proof: {
+    readonly publicKey: string;
+    readonly challenge: string;
+    readonly message: Uint8Array;
+    readonly signature: Uint8Array;
+  }) => Promise<void>;
   /** The caller behind an `Authorization` header; undefined without one. Throws `token_invalid`. */
   readonly caller: (authorization: string | undefined) => Promise<Caller | undefined>;
   /** Whether `owner` is the operator of this gateway. */
@@ -66,6 +76,31 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
     return key;
   };
 
+  /** Takes a challenge that was given out for `publicKey` and not used before, once its signature is found good. */
+  const spend = async (
+    publicKey: string,
+    challenge: string,
+    message: Uint8Array,
+    signature: Uint8Array,
+  ): Promise<{ readonly key: Uint8Array; readonly body: string }> => {
+    const key = keyBytes(publicKey);
+    const cut = challenge.lastIndexOf(".");
+    const body = challenge.slice(0, cut);
+    const [of, expires] = body.split(".");
+    if (cut < 0 || !equalText(challenge.slice(cut + 1), seal(body)) || of !== publicKey)
+      throw refused("was not given out for this key");
+    if (Number(expires) < now()) throw refused("has expired");
+    if (spent.has(body)) throw refused("was used before");
+    if (!(await suite.verify("ed25519", key, message, signature))) throw refused("is not signed by this key");
+    // Asked again: the same challenge may have been answered twice while the signatures were being verified.
+    if (spent.has(body)) throw refused("was used before");
+    for (const [old, until] of spent) if (until < now()) spent.delete(old);
+    if (spent.size >= MAX_CHALLENGES_SPENT)
+      throw new AssayError("receipts_overloaded", "Too many tokens are being asked for.");
+    spent.set(body, Number(expires));
+    return { key, body };
+  };
+
   return {
     challenge(publicKey) {
       keyBytes(publicKey);
@@ -73,33 +108,17 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
       const body = `${publicKey}.${expires}.${randomBytes(16).toString("base64url")}`;
       return { challenge: `${body}.${seal(body)}`, expiresAt: new Date(expires).toISOString() };
     },
+    async proven({ publicKey, challenge, message, signature }) {
+      await spend(publicKey, challenge, message, signature);
+    },
     async token({ publicKey, challenge, signature }) {
-      const refused = (why: string): AssayError =>
-        new AssayError("challenge_invalid", `The challenge ${why}.`, {
-          hints: ["Ask for a new challenge and sign it within two minutes."],
-        });
-      const key = keyBytes(publicKey);
-      const cut = challenge.lastIndexOf(".");
-      const body = challenge.slice(0, cut);
-      const [of, expires] = body.split(".");
-      if (cut < 0 || !equalText(challenge.slice(cut + 1), seal(body)) || of !== publicKey)
-        throw refused("was not given out for this key");
-      if (Number(expires) < now()) throw refused("has expired");
-      if (spent.has(body)) throw refused("was used before");
       let bytes: Uint8Array;
       try {
         bytes = base64ToBytes(signature);
       } catch {
         throw refused("is not signed in base64");
       }
-      if (!(await suite.verify("ed25519", key, utf8ToBytes(`assay/auth/1\n${challenge}`), bytes)))
-        throw refused("is not signed by this key");
-      // Asked again: the same challenge may have been answered twice while the signatures were being verified.
-      if (spent.has(body)) throw refused("was used before");
-      for (const [old, until] of spent) if (until < now()) spent.delete(old);
-      if (spent.size >= MAX_CHALLENGES_SPENT)
-        throw new AssayError("receipts_overloaded", "Too many tokens are being asked for.");
-      spent.set(body, Number(expires));
+      const { key, body } = await spend(publicKey, challenge, utf8ToBytes(`assay/auth/1\n${challenge}`), bytes);
       const token = `${PREFIX}${randomBytes(32).toString("base64url")}`;
       const owner = ownerOf(key);
       const expiresAtMs = now() + TOKEN_MS;
@@ -133,6 +152,12 @@ export function createAuth({ secrets, suite, challengeSecret, operatorKey, now }
     },
     isOperator: (owner) => owner === ownerOf(operatorKey),
   };
+}
+
+function refused(why: string): AssayError<"challenge_invalid"> {
+  return new AssayError("challenge_invalid", `The challenge ${why}.`, {
+    hints: ["Ask for a new challenge and sign it within two minutes."],
+  });
 }
 
 function hashOf(token: string): string {

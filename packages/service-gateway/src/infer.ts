@@ -48,6 +48,9 @@ export type ExecuteModel = (request: {
   readonly requestFields: readonly { readonly name: string; readonly value: Uint8Array }[];
   readonly responseFields: readonly { readonly name: string; readonly value: Uint8Array }[];
   readonly engineMs: number;
+  /** The execution's statement and the node that signed it, when a remote node ran it. */
+  readonly envelope?: Uint8Array;
+  readonly node?: string;
 }>;
 
 export type InferModules = {
@@ -135,7 +138,7 @@ export async function handleInfer(
       receiptId: execution.receiptId,
       executionDigest,
       issuedAtMs: modules.now(),
-      route: { chosen: modules.nodeSubject },
+      route: { chosen: execution.node ?? modules.nodeSubject },
       assurance: { asked: "vanilla", given: "vanilla" },
       retention,
     }),
@@ -144,6 +147,7 @@ export async function handleInfer(
     mode: "vanilla",
     ...(caller ? { owner: caller.owner } : {}),
     grantSha256: suite.sha256(grant),
+    ...(execution.envelope ? { envelope: execution.envelope } : {}),
     opening:
       retention === "server-encrypted"
         ? modules.vault.seal(

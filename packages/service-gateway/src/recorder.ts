@@ -1,4 +1,4 @@
-import { AssayError, concatBytes, utf8ToBytes } from "@assay/core";
+import { AssayError, concatBytes, isAssayError, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { LogRecord, LogSink, ReceiptRow } from "@assay/protocol";
 import { encodeClaims, encodeEntry } from "@assay/receipts";
@@ -24,7 +24,12 @@ export type ExecutionDraft = {
   readonly grantSha256: Uint8Array;
   /** Encrypted opening, empty when nothing is kept. */
   readonly opening: Uint8Array;
+  /** The execution's statement, when a remote node signed it for itself. */
+  readonly envelope?: Uint8Array;
 };
+
+/** An execution that a remote node signed. */
+export type SignedDraft = ExecutionDraft & { readonly envelope: Uint8Array };
 
 export type Recorded = {
   readonly logIndex: number;
@@ -55,6 +60,13 @@ export type RecorderModules = {
   readonly now: () => number;
   /** Told of every durable record, in log order. */
   readonly onRecorded: (decoded: readonly DecodedRecord[], next: number) => void;
+  /**
+   * Checks what a remote node signed: its keyset is one of an admitted node, the signature holds, and the claims are
+   * about what this draft says. Throws `node_statement_invalid`. Without it no remote statement is taken.
+   */
+  readonly verifySigned?: (draft: SignedDraft) => Promise<Statement>;
+  /** Whether the log has this position of an issuer's chain. */
+  readonly isLogged?: (issuer: string, seq: number) => boolean;
 };
 
 export type RecorderOptions = {
@@ -73,6 +85,8 @@ export type RecorderOptions = {
   readonly lingerMs?: number;
   /** How long before its end a keyset is replaced, milliseconds. */
   readonly rotateBeforeMs?: number;
+  /** How often a log elsewhere is asked again what became of records that it did not answer for, milliseconds. */
+  readonly retryUnknownMs?: number;
 };
 
 /**
@@ -80,9 +94,25 @@ export type RecorderOptions = {
  * a lone receipt costs two signatures and one flush, and a thousand cost hardly more. A caller is answered
  * only when its record is on stable storage. When an append fails, both chains go back to the last durable
  * statement: what was signed never left the process, so no number is lost or used twice.
+ *
+ * A log elsewhere can also be silent: then nobody knows whether the records are in it. Their callers are told so, but
+ * the chains stay, and the same records are sent again, which is idempotent, until the log says what became of them.
+ * Meanwhile nothing else is taken.
  */
 export type Recorder = {
+  /** Drafts with an envelope go the way of {@link Recorder.recordSigned}. */
   readonly record: (draft: ExecutionDraft) => Promise<Recorded>;
+  /**
+   * Records what a remote node signed, with the gateway's own statement. Throws `node_statement_invalid`,
+   * `node_statement_logged` when the log has this position of the node's chain, and `node_statement_pending` while the
+   * same statement is on its way.
+   */
+  readonly recordSigned: (draft: SignedDraft) => Promise<Recorded>;
+  /** Logs a keyset of another party, already checked. */
+  readonly logKeyset: (keyset: {
+    readonly envelope: Uint8Array;
+    readonly document: Uint8Array;
+  }) => Promise<{ readonly logIndex: number }>;
   readonly state: (draft: GatewayDraft) => Promise<{ readonly logIndex: number; readonly statement: Statement }>;
   /** Logs the keysets of the current issuers; to be awaited before the first draft. */
   readonly begin: () => Promise<void>;
@@ -93,8 +123,16 @@ export type Recorder = {
 
 type Job =
   | {
+      readonly kind: "keyset";
+      readonly record: LogRecord;
+      readonly done: (result: { readonly logIndex: number }) => void;
+      readonly failed: (error: unknown) => void;
+    }
+  | {
       readonly kind: "execution";
       readonly draft: ExecutionDraft;
+      /** What a remote node signed; without it the local node signs. */
+      readonly statement?: Statement;
       readonly done: (result: Recorded) => void;
       readonly failed: (error: unknown) => void;
     }
@@ -121,6 +159,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   const maxBatchBytes = options.maxBatchBytes ?? 16 * 1024 * 1024;
   const maxPendingBytes = options.maxPendingBytes ?? 256 * 1024 * 1024;
   const lingerMs = options.lingerMs ?? 2;
+  const retryUnknownMs = options.retryUnknownMs ?? 1000;
   const rotateBeforeMs = options.rotateBeforeMs ?? 60 * 60 * 1000;
   let issuers = modules.issuers;
   /** Issuers whose keysets could not be logged yet: statements under them would be under keys nobody can find. */
@@ -130,6 +169,13 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   let running = false;
   let closed = false;
   let idle: (() => void)[] = [];
+  /** Records that a log elsewhere did not answer for, with the heads before them. */
+  let unknown: { readonly records: readonly LogRecord[]; readonly heads: Heads } | undefined;
+  /** The records of the append under way: set when an append was asked for, so that its failure can be judged. */
+  let asked: readonly LogRecord[] | undefined;
+  let retrying: NodeJS.Timeout | undefined;
+  /** Digests of remote statements on their way. */
+  const underWay = new Set<string>();
 
   const enqueue = (job: Job): void => {
     if (closed) {
@@ -146,22 +192,74 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     }
     queue.push(job);
     queuedBytes += bytesOf(job);
+    start();
+  };
+
+  const start = (): void => {
     if (running) return;
     running = true;
     // Everything that finishes in this turn of the event loop shares the flush.
     setImmediate(() => void run());
   };
 
+  const append = async (records: readonly LogRecord[]): Promise<readonly number[]> => {
+    asked = records;
+    const indexes = await log.append(records);
+    asked = undefined;
+    return indexes;
+  };
+
+  const headsNow = (): Heads => ({ node: issuers.node.head(), gateway: issuers.gateway.head() });
+  const rewind = (heads: Heads): void => {
+    issuers.node.rewind(heads.node);
+    issuers.gateway.rewind(heads.gateway);
+  };
+
+  /** Learns what became of unanswered records. False while the log stays silent. */
+  const settle = async (): Promise<boolean> => {
+    if (!unknown) return true;
+    const { records, heads } = unknown;
+    try {
+      const indexes = await log.append(records);
+      unknown = undefined;
+      onRecorded(
+        records.map((record, i) => decodeRecord(suite, { ...record, index: indexes[i] ?? 0, erased: false })),
+        (indexes.at(-1) ?? -1) + 1,
+      );
+      return true;
+    } catch (error) {
+      if (isUnanswered(error)) {
+        for (const job of takeAll()) job.failed(error);
+        retrying ??= setTimeout(() => {
+          retrying = undefined;
+          start();
+        }, retryUnknownMs).unref();
+        return false;
+      }
+      // The log has answered: these records are not in it, and their numbers are free again.
+      unknown = undefined;
+      rewind(heads);
+      return true;
+    }
+  };
+
+  const takeAll = (): readonly Job[] => {
+    queuedBytes = 0;
+    return queue.splice(0);
+  };
+
   const run = async (): Promise<void> => {
     let previous = 0;
-    while (queue.length > 0) {
+    while (queue.length > 0 || unknown) {
+      if (!(await settle())) break;
+      if (queue.length === 0) continue;
       if (previous >= BUSY_BATCH && queue.length < previous) await linger(lingerMs);
       const jobs = nextBatch();
       previous = jobs.length;
-      let heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+      let heads = headsNow();
       // Past a durable append there is no way back: its numbers are used, whatever fails after it.
       const durable = (): void => {
-        heads = { node: issuers.node.head(), gateway: issuers.gateway.head() };
+        heads = headsNow();
       };
       try {
         const { notBeforeMs, notAfterMs } = issuers.node.document;
@@ -177,8 +275,9 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
         for (const job of misdated) job.failed(clockChanged());
         if (dated.length > 0) await write(dated, durable);
       } catch (error) {
-        issuers.node.rewind(heads.node);
-        issuers.gateway.rewind(heads.gateway);
+        if (asked && isUnanswered(error)) unknown = { records: asked, heads };
+        else rewind(heads);
+        asked = undefined;
         for (const job of jobs) job.failed(error);
       }
     }
@@ -219,13 +318,17 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   const write = async (jobs: readonly Job[], durable: () => void): Promise<void> => {
     const executions = jobs.filter((job) => job.kind === "execution");
     const others = jobs.filter((job) => job.kind === "gateway");
-    const signed =
-      executions.length === 0
+    const keysets = jobs.filter((job) => job.kind === "keyset");
+    const unsigned = executions.filter(({ statement }) => statement === undefined);
+    const issued =
+      unsigned.length === 0
         ? []
         : issuers.node.issue(
             "execution",
-            executions.map(({ draft }) => draft),
+            unsigned.map(({ draft }) => draft),
           );
+    let nextIssued = 0;
+    const signed = executions.map(({ statement }) => statement ?? issued[nextIssued++]);
     const serviceClaims = executions.map(({ draft }, i) => {
       const statement = signed[i];
       if (!statement) throw new TypeError("A statement was not signed.");
@@ -261,9 +364,10 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       });
       return statement;
     });
+    for (const { record } of keysets) records.push(record);
     // What could not be read again must not be logged: every later start would stumble over it.
     for (const record of records.slice(executions.length)) decodeRecord(suite, { ...record, index: 0, erased: false });
-    const indexes = await log.append(records);
+    const indexes = await append(records);
     durable();
     const decoded: DecodedRecord[] = [];
     for (const [i, { draft }] of executions.entries()) {
@@ -289,12 +393,48 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       const statement = statements[i];
       if (statement) done({ logIndex: indexes[executions.length + i] ?? 0, statement });
     }
+    for (const [i, { done }] of keysets.entries()) {
+      done({ logIndex: indexes[executions.length + others.length + i] ?? 0 });
+    }
+  };
+
+  const recordSigned = async (draft: SignedDraft): Promise<Recorded> => {
+    if (!modules.verifySigned)
+      throw new AssayError("node_statement_invalid", "This gateway takes no statements of remote nodes.");
+    const statement = await modules.verifySigned(draft);
+    const { issuer, seq } = statement.header;
+    if (modules.isLogged?.(issuer, seq)) {
+      throw new AssayError("node_statement_logged", `The log has statement ${seq} of ${issuer} already.`);
+    }
+    const digest = hex(statement.digest);
+    if (underWay.has(digest))
+      throw new AssayError("node_statement_pending", `Statement ${seq} of ${issuer} is being written.`);
+    underWay.add(digest);
+    try {
+      return await new Promise((resolve, reject) => {
+        enqueue({ kind: "execution", draft, statement, done: resolve, failed: reject });
+      });
+    } finally {
+      underWay.delete(digest);
+    }
   };
 
   return {
     record: (draft) =>
+      draft.envelope
+        ? recordSigned({ ...draft, envelope: draft.envelope })
+        : new Promise((resolve, reject) => {
+            enqueue({ kind: "execution", draft, done: resolve, failed: reject });
+          }),
+    recordSigned,
+    logKeyset: ({ envelope, document }) =>
       new Promise((resolve, reject) => {
-        enqueue({ kind: "execution", draft, done: resolve, failed: reject });
+        const record = {
+          entry: encodeEntry([envelope]),
+          claims: encodeSidecar({ claims: [document], visibility: "public" }),
+          opening: EMPTY,
+        };
+        enqueue({ kind: "keyset", record, done: resolve, failed: reject });
       }),
     state: (draft) =>
       new Promise((resolve, reject) => {
@@ -304,9 +444,18 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     pending: () => queue.length,
     drain() {
       closed = true;
+      clearTimeout(retrying);
+      if (unknown) start();
       return running ? new Promise((resolve) => idle.push(resolve)) : Promise.resolve();
     },
   };
+}
+
+type Heads = { readonly node: ChainHead; readonly gateway: ChainHead };
+
+/** Whether a log elsewhere did not answer, so that nobody knows what it did. */
+function isUnanswered(error: unknown): boolean {
+  return isAssayError(error) && error.code === "log_unreachable";
 }
 
 const EMPTY = new Uint8Array();
@@ -318,7 +467,11 @@ function byKeyset(
 ): { readonly dated: readonly Job[]; readonly misdated: readonly Job[] } {
   const from = Math.max(node.document.notBeforeMs, gateway.document.notBeforeMs);
   const until = Math.min(node.document.notAfterMs, gateway.document.notAfterMs);
-  const fits = ({ draft }: Job): boolean => draft.issuedAtMs >= from && draft.issuedAtMs <= until;
+  // What others signed is dated within their own keysets, which was checked before it came here.
+  const fits = (job: Job): boolean =>
+    job.kind === "keyset" ||
+    (job.kind === "execution" && job.statement !== undefined) ||
+    (job.draft.issuedAtMs >= from && job.draft.issuedAtMs <= until);
   return { dated: jobs.filter(fits), misdated: jobs.filter((job) => !fits(job)) };
 }
 

@@ -1,0 +1,12 @@
+export { openOutbox } from "./outbox.ts";
+export type { Outbox, OutboxOptions } from "./outbox.ts";
+export type { KeysetPlace, OutboxEntry } from "./outbox-file.ts";
+export { createNodeSigner } from "./signer.ts";
+export type { NodeSigner, NodeSignerModules, NodeSignerOptions } from "./signer.ts";
+export { createNodeServer } from "./server.ts";
+export type { NodeServer, NodeServerModules, NodeServerOptions, TensorExecution } from "./server.ts";
+export { createNodeLink } from "./link.ts";
+export type { Known, LinkModules, LinkOptions, NodeLink } from "./link.ts";
+export type { Fetch } from "./gateway-client.ts";
+export { createModelPuller } from "./puller.ts";
+export type { ModelPuller, PullerModules, PullerOptions, ReadManifest } from "./puller.ts";
