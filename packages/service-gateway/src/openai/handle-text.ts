@@ -194,18 +194,14 @@ async function answer(
     const [text] = held;
     if (failure !== undefined || !recorded || text === undefined)
       throw failure ?? new TypeError("An execution ended without an answer.");
-    const bytes = Buffer.from(text);
     response.writeHead(200, {
       "content-type": "application/json",
-      "content-length": bytes.length,
+      "content-length": Buffer.byteLength(text),
       ...started,
       "assay-execution-digest": bytesToHex(recorded.execution.digest),
       "assay-log-index": recorded.logIndex,
     });
-    const cut = setTimeout(() => response.destroy(), limits.stallMs);
-    cut.unref();
-    response.once("close", () => clearTimeout(cut));
-    response.end(bytes);
+    endWithin(response, text, limits.stallMs);
   } else if (failure !== undefined || !recorded) {
     const { status, body } = problemOf(failure ?? new TypeError("An execution ended without an answer."));
     const problem = { message: body.error, code: body.code, hints: body.hints, docsPath: body.docs };

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { describe } from "../describe.ts";
 import { createBodyBudget } from "../read-body.ts";
 import { handleText } from "./handle-text.ts";
-import type { TextLimits, TextModules } from "./handle-text.ts";
+import type { TextAnswered, TextLimits, TextModules } from "./handle-text.ts";
 import { TEXT_DEFAULTS } from "./limits.ts";
 import type { TextOptions } from "./limits.ts";
 import { openAiProblem } from "./problem.ts";
@@ -48,7 +48,7 @@ export function createTextSurface(modules: TextModules, logger: Logger, options:
       const { failure, ...answered } = await handleText(modules, limits, budget, request, response, dialect, requestId);
       metrics.textRequests.inc({ dialect, status: "200" });
       metrics.requests.inc({ route: "text", status: "200" });
-      const fields = { ...path, ...rounded(answered), latencyMs: round(performance.now() - startedMs) };
+      const fields = { ...path, ...answered, ...inMs(answered), latencyMs: round(performance.now() - startedMs) };
       if (failure === undefined) logger.info(fields, "text");
       else {
         const problem = openAiProblem(failure);
@@ -111,8 +111,11 @@ function round(ms: number): number {
   return Math.round(ms * 1000) / 1000;
 }
 
-function rounded(fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(fields).map(([name, value]) => [name, typeof value === "number" ? round(value) : value]),
-  );
+/** The times of an answer as its log line has them; absent ones stay absent. */
+function inMs({ firstFrameMs, engineMs, receiptMs }: Omit<TextAnswered, "failure">): Partial<TextAnswered> {
+  return {
+    firstFrameMs: round(firstFrameMs),
+    ...(engineMs === undefined ? {} : { engineMs: round(engineMs) }),
+    ...(receiptMs === undefined ? {} : { receiptMs: round(receiptMs) }),
+  };
 }
