@@ -68,7 +68,7 @@ export function createChatState(): ChatState {
         choices: sorted.map(([index, choice]) => ({
           index,
           message: messageOf(choice),
-          logprobs: choice.logprobs ?? null,
+          logprobs: choice.logprobs ? copied(choice.logprobs) : null,
           finish_reason: choice.finish,
         })),
         ...(usage === undefined ? {} : { usage }),
@@ -111,6 +111,11 @@ function takeLogprobs(choice: Choice, logprobs: JsonObject): void {
     const list = (choice.logprobs[side] ??= []);
     for (const item of more as readonly JsonValue[]) list.push(item);
   }
+}
+
+// What was given out stays as it was when more frames come.
+function copied({ content, refusal }: NonNullable<Choice["logprobs"]>): JsonObject {
+  return { content: content && [...content], refusal: refusal && [...refusal] };
 }
 
 function messageOf(choice: Choice): JsonObject {

@@ -48,7 +48,7 @@ export function createCompletionState(): CompletionState {
         choices: sorted.map(([index, choice]) => ({
           text: choice.text,
           index,
-          logprobs: choice.logprobs,
+          logprobs: choice.logprobs && copied(choice.logprobs),
           finish_reason: choice.finish,
         })),
         completion: sorted[0]?.[1].text ?? "",
@@ -57,6 +57,11 @@ export function createCompletionState(): CompletionState {
       };
     },
   };
+}
+
+// What was given out stays as it was when more frames come.
+function copied(lists: Logprobs): JsonObject {
+  return Object.fromEntries(LOGPROB_LISTS.map((name) => [name, [...lists[name]]]));
 }
 
 function takeLogprobs(choice: Choice, more: JsonObject): void {

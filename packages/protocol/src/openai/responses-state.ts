@@ -89,7 +89,7 @@ export function createResponsesState(): ResponsesState {
         default:
       }
     },
-    response: () => whole ?? { ...base, output: output.map((item) => item) },
+    response: () => whole ?? { ...base, output: output.map(copyOf) },
   };
 }
 
@@ -99,7 +99,7 @@ function indexOf(value: JsonValue | undefined, most: number): number {
   return value;
 }
 
-// Grown in place, so what a frame carried must not be grown with it; the lists inside are the ones that grow.
+// Grown in place, so neither what a frame carried nor what was given out may grow with it: the lists inside do.
 function copyOf(value: JsonValue | undefined): Mutable {
   if (!isObject(value)) throw malformed("an event has no object");
   const out: Mutable = { ...value };

@@ -327,7 +327,7 @@ describe("upstreams", () => {
       facts: { host: "api.example" },
     });
     expect(bytesToHex(claims.upstream?.tlsSpkiSha256 ?? new Uint8Array())).toBe("12".repeat(32));
-    expect((claims.upstream?.facts?.["requestId"] as string).length).toBe(256);
+    expect(claims.upstream?.facts?.["requestId"]).toBe("r".repeat(256));
     expect(claims.runtime).toMatchObject({ profile: "upstream", provider: "openai" });
     expect(claims.usage).toMatchObject({ estimated: true });
 
