@@ -10,7 +10,7 @@ import type { Body, TransportAnswer } from "./transport.ts";
  * `upstream_malformed` beyond that and for an encoding that is not known.
  */
 export function contentOf(answer: TransportAnswer, maxBytes: number): Body {
-  const encoding = String(answer.headers["content-encoding"] ?? "identity").toLowerCase();
+  const encoding = headerText(answer.headers["content-encoding"], "identity");
   const plain = encoding === "identity" ? answer.body : decompressed(answer.body, encoding);
   let total = 0;
   const count = (chunk: Uint8Array | undefined): Uint8Array | undefined => {
@@ -35,6 +35,11 @@ export async function readAll(answer: TransportAnswer, maxBytes: number): Promis
   const parts: Uint8Array[] = [];
   for (let part = await body.read(); part !== undefined; part = await body.read()) parts.push(part);
   return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
+}
+
+/** A header's value in lower case; one that came more than once is none that could be meant. */
+export function headerText(value: string | readonly string[] | undefined, otherwise: string): string {
+  return typeof value === "string" ? value.toLowerCase() : value === undefined ? otherwise : value.join(", ");
 }
 
 function decompressed(body: Body, encoding: string): Body {

@@ -1,7 +1,6 @@
-import type { JsonValue } from "@assay/core";
 import { statedParameters } from "@assay/protocol";
 import type { GenerateParameters, GenerateRequest, Generation } from "@assay/protocol";
-import { readAll } from "./body.ts";
+import { headerText, readAll } from "./body.ts";
 import { malformed } from "./errors.ts";
 import { createGeneration } from "./generation.ts";
 import type { Exchange } from "./generation.ts";
@@ -136,9 +135,7 @@ export function createConnection(options: {
 
 /** Throws `upstream_malformed` when the answer is of another type, and closes its connection. */
 function expectType(answer: TransportAnswer, expected: string): void {
-  const value: JsonValue = String(answer.headers["content-type"] ?? "");
-  const type = value.split(";", 1)[0]?.trim().toLowerCase();
-  if (type === expected) return;
+  if (headerText(answer.headers["content-type"], "").split(";", 1)[0]?.trim() === expected) return;
   answer.body.leave();
-  throw malformed(`it is ${type === "" || type === undefined ? "of no type" : "of another type than"} ${expected}`);
+  throw malformed(`it is not of the type ${expected}`);
 }

@@ -105,7 +105,7 @@ export function createTransport(options: TransportOptions): Transport {
     pipelining: 1,
     headersTimeout: 0,
     bodyTimeout: limits.idleTimeoutMs,
-    factory: (url, clientOptions) => withPeer(url, clientOptions as Client.Options),
+    factory: (url, clientOptions) => withPeer(url, clientOptions),
   });
 
   return {
@@ -262,8 +262,12 @@ function translate(error: unknown, connected: boolean): AssayError {
       hints: certificateHints(code),
     });
   }
-  if (code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH")
-    return upstreamError("upstream_malformed", `The upstream does not speak HTTP as it should (${code}).`, { cause });
+  if (
+    cause.name === "HTTPParserError" ||
+    code === "UND_ERR_HEADERS_OVERFLOW" ||
+    code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"
+  )
+    return upstreamError("upstream_malformed", `The upstream does not speak HTTP as it should.`, { cause });
   return upstreamError("upstream_failed", "The upstream closed the connection before the end of its answer.", {
     cause,
   });

@@ -72,7 +72,8 @@ export function createUpstream(options: UpstreamOptions): LanguageEngine {
         hints: [`It serves ${speaker.kinds.join(", ")}.`],
       });
     }
-    if (!MODEL.test(request.model.name)) throw upstreamError("model_not_found", `${name} has no model of such a name.`);
+    if (!MODEL.test(request.model.name) || request.model.name.includes(".."))
+      throw upstreamError("model_not_found", `${name} has no model of such a name.`);
   }
 
   function expectOpen(): void {

@@ -63,7 +63,7 @@ export function geminiBody(request: GenerateRequest, provider: string): GeminiBo
     automaticFunctionCalling: { disable: true },
     automaticContinuation: false,
   };
-  return { contents: turns(conversation), config: config as GenerateContentConfig };
+  return { contents: turns(conversation), config };
 }
 
 function refuseOthers(parameters: GenerateParameters, provider: string): void {

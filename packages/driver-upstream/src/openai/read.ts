@@ -148,7 +148,7 @@ function alternative(
   return {
     token,
     logprob: logprob ?? 0,
-    bytes: Array.isArray(bytes) && list.every((byte) => typeof byte === "number") ? (list as readonly number[]) : null,
+    bytes: Array.isArray(bytes) && list.every((byte) => typeof byte === "number") ? list : null,
   };
 }
 

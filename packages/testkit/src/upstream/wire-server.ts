@@ -99,12 +99,26 @@ export async function serveWire(first: WireHandler): Promise<WireServer> {
 export async function writeOn(response: ServerResponse, text: string): Promise<boolean> {
   if (response.destroyed || response.writableEnded) return false;
   if (!response.write(text)) {
-    await Promise.race([once(response, "drain"), once(response, "close")]);
+    await drained(response);
   } else {
     // A turn of the event loop, so that an endless answer lets its reader leave.
     await new Promise((resolve) => setImmediate(resolve));
   }
   return !response.destroyed;
+}
+
+/** Resolves once the reader caught up or went away; leaves no listener behind. */
+export function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+    if (response.destroyed) done();
+  });
 }
 
 /** A JSON answer. */
