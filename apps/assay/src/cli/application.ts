@@ -3,9 +3,11 @@ import type { Application } from "@stricli/core";
 import { defineCommand } from "./command.ts";
 import type { CliContext } from "./command.ts";
 import type { GatewayFlags } from "./gateway.ts";
+import { identify, one, perhaps, retention, save, trust, url } from "./flags.ts";
 import { helpIntegration } from "./help.ts";
 import * as parse from "./parse-flags.ts";
 import type { Style } from "./style.ts";
+import { chat, proxy, route, upstream } from "./text-commands.ts";
 import { cliText } from "./text.ts";
 import type { CheckpointFlags, MonitorFlags, WitnessFlags } from "./commands/log.ts";
 import type { ImportFlags } from "./commands/import.ts";
@@ -17,26 +19,6 @@ import type { VerifyFlags } from "./commands/verify.ts";
 
 /** Of a command that takes only the flags that all take. */
 type NoFlags = Readonly<Record<string, unknown>>;
-
-const url = {
-  url: { kind: "parsed", parse: String, optional: true, placeholder: "url", brief: "Gateway to ask" },
-} as const;
-const trust = {
-  trust: {
-    kind: "parsed",
-    parse: String,
-    optional: true,
-    placeholder: "file",
-    brief: "What to trust (trust.json of the home)",
-  },
-} as const;
-const save = {
-  save: { kind: "parsed", parse: String, optional: true, placeholder: "file", brief: "Write it to a file" },
-} as const;
-const one = (placeholder: string, brief: string) =>
-  ({ kind: "tuple", parameters: [{ placeholder, brief, parse: String }] }) as const;
-const perhaps = (placeholder: string, brief: string) =>
-  ({ kind: "tuple", parameters: [{ placeholder, brief, parse: String, optional: true }] }) as const;
 
 const start = defineCommand<StartFlags>({
   brief: "Serve models from this machine",
@@ -111,18 +93,8 @@ const run = defineCommand<RunFlags, [string]>({
       placeholder: "hex",
       brief: "8 to 64 bytes that the receipt must carry",
     },
-    retention: {
-      kind: "enum",
-      values: ["none", "server-encrypted"],
-      default: "none",
-      brief: "Whether the gateway keeps what was asked and answered",
-    },
-    identify: {
-      kind: "boolean",
-      default: false,
-      withNegated: false,
-      brief: "Ask as this home's owner, so that the receipt names its key",
-    },
+    retention,
+    identify,
     ...save,
     ...trust,
     ...url,
@@ -407,13 +379,13 @@ const log = buildRouteMap({
     }),
     witness: defineCommand<WitnessFlags>({
       brief: "Cosign the checkpoints of trusted logs",
-      examples: ["log witness --listen 8403", "log witness --name witness.example --trust theirs.json"],
+      examples: ["log witness --listen 8404", "log witness --name witness.example --trust theirs.json"],
       json: "{url, vkey, logs}, then it keeps running",
       flags: {
         listen: {
           kind: "parsed",
           parse: parse.port,
-          default: "8403",
+          default: "8404",
           placeholder: "port",
           brief: "Port on this machine",
         },
@@ -472,7 +444,22 @@ export function buildCli(
 ): Application<CliContext> {
   const root = buildRouteMap({
     docs: { brief: "Assay runs models and gives, with every answer, a receipt that anyone can check." },
-    routes: { start, run, verify, model, receipt, trust: trustRoutes, log, doctor, db, key },
+    routes: {
+      start,
+      chat,
+      run,
+      verify,
+      model,
+      route,
+      upstream,
+      proxy,
+      receipt,
+      trust: trustRoutes,
+      log,
+      doctor,
+      db,
+      key,
+    },
   });
   return buildApplication(
     root,

@@ -33,3 +33,28 @@ export function intervalMs(text: string): number {
   const value = Number(text);
   return /^\d{3,9}$/.test(text) && value >= 100 ? value : refuse("an interval is at least 100 milliseconds");
 }
+
+/** Milliseconds, 1 to a day. */
+export function milliseconds(text: string): number {
+  const value = Number(text);
+  return /^\d{1,8}$/.test(text) && value >= 1 && value <= 86_400_000
+    ? value
+    : refuse("a time is a number of milliseconds from 1 to 86400000");
+}
+
+/** A number with or without a fraction. */
+export function decimal(text: string): number {
+  return /^-?\d{1,9}(?:\.\d{1,9})?$/.test(text) ? Number(text) : refuse("this is a number such as 0.7");
+}
+
+/** A whole number that JSON carries exactly. */
+export function integer(text: string): number {
+  const value = Number(text);
+  return /^-?\d{1,16}$/.test(text) && Number.isSafeInteger(value) ? value : refuse("this is a whole number");
+}
+
+/** How many, at least 1. */
+export function count(text: string): number {
+  const value = Number(text);
+  return /^\d{1,9}$/.test(text) && value >= 1 ? value : refuse("this is a whole number from 1 on");
+}

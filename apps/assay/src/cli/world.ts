@@ -39,6 +39,10 @@ export type World = {
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly stdin: (limitBytes: number) => Promise<Uint8Array>;
+  /** One line that a person types after `prompt`, `undefined` at the end; absent when nobody sits there. */
+  readonly readLine?: ((prompt: string) => Promise<string | undefined>) | undefined;
+  /** An environment variable that a flag names, for secrets that must not stand on a command line. */
+  readonly variable: (name: string) => string | undefined;
   /** Absolute path of the folder with keys, receipts and the log. */
   readonly home: string;
   /** Absolute path that relative ones start from. */
@@ -64,6 +68,8 @@ export type World = {
   readonly startServer: (options: ServerOptions) => Promise<RunningServer>;
   /** Folder of the demo models and their samples. */
   readonly modelsFolder: string;
-  /** How the processes that hold models are started. */
+  /** How the processes that hold models of tensors are started. */
   readonly ortChild: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
+  /** How the processes that hold language models are started. */
+  readonly languageChild: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
 };

@@ -19,6 +19,7 @@ import {
   createOpeningVault,
   createRecorder,
   describe,
+  mountRouteApi,
   openLogState,
   ownerOf,
   startGateway,
@@ -27,8 +28,9 @@ import {
 import type { Indexer } from "@assay/service-gateway";
 import { createHub } from "@assay/service-hub";
 import type { Hub } from "@assay/service-hub";
-import { createNode } from "@assay/service-node";
+import { createNode, timeOrderedId } from "@assay/service-node";
 import { formatVkey } from "@assay/tlog";
+import { TEXT_LIMITS } from "@assay/protocol";
 import { seedDemoModels } from "../demo/seed.ts";
 import { startDatabase } from "./database.ts";
 import { deferStores } from "./deferred-index.ts";
@@ -36,6 +38,9 @@ import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
 import { openParties } from "./parties.ts";
 import { pooledRandom } from "./randomness.ts";
+import { recentReceipts } from "./recent.ts";
+import { followRoots } from "./roots.ts";
+import { openText } from "./text.ts";
 import { startWitnessing, witnessKeys } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 
@@ -49,6 +54,8 @@ export type ServerConfig = {
   /** The child's program and the arguments Node needs for it. */
   readonly childEntry: string;
   readonly nodeArgs?: readonly string[];
+  /** The program of children that hold language models; without it this process runs none itself. */
+  readonly languageChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
   /** Whether the demo models are released if they are not there. Default true. */
   readonly seed?: boolean;
   /** Witnesses that cosign the log's checkpoints. */
@@ -88,8 +95,6 @@ const LOG_BUFFER_BYTES = 12 * 1024;
 const LOG_FLUSH_MS = 1000;
 /** Checkpoints at most this often when nobody waits for one: the post-quantum signature takes 5 ms of this thread. */
 const CHECKPOINT_INTERVAL_MS = 2000;
-/** Receipts found by their ids before the index has them: many seconds of full load. */
-const MAX_RECENT = 20_000;
 const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
 const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 
@@ -209,7 +214,24 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       ...config.runtime,
     });
     undo.push(() => runtime.close());
-    const node = createNode({ runtime, suite, now, random: pooledRandom() });
+    const random = pooledRandom();
+    const node = createNode({ runtime, suite, now, random });
+    const roots = followRoots(log, logger);
+    undo.push(() => roots.stop());
+    const text = await openText(config, {
+      at,
+      hub,
+      suite,
+      now,
+      random,
+      secret: keystore.secret("upstreams"),
+      nodeSubject: parties.nodeSubject,
+      checkpointRoot: roots.latest,
+      nodes: () => [],
+      nodeExecutor: () => undefined,
+      logger,
+    });
+    undo.push(() => text.close());
 
     const trust: Trust = {
       identities: parties.identities,
@@ -255,9 +277,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       await state.save();
     });
 
-    const recent = new Map<string, number>();
-    const recentIds: string[] = [];
-    let recentAt = 0;
+    const recent = recentReceipts();
     const metrics = createMetrics([
       { name: "assay_log_records", help: "Records in the log.", read: () => log.size() },
       {
@@ -317,13 +337,15 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       logKeys: log.keys.map(formatVkey),
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
-      recent: (receiptId) => recent.get(receiptId),
+      recent: recent.get,
       indexed: async () => {
         if (stores.available()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
       },
       ready: () => readiness(log),
+      textModels: () => text.router.textModels(),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
+    mountRouteApi(api, { auth, ...text });
     const gateway = await startGateway(
       {
         host: config.host,
@@ -351,14 +373,20 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           nodeSubject: parties.nodeSubject,
           now,
           maxBodyBytes: config.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES,
-          onReceipt: (receiptId, logIndex) => {
-            // A ring of ids, because a Map asked for its oldest key walks over everything deleted before it.
-            const oldest = recentIds[recentAt];
-            if (oldest !== undefined) recent.delete(oldest);
-            recentIds[recentAt] = receiptId;
-            recentAt = (recentAt + 1) % MAX_RECENT;
-            recent.set(receiptId, logIndex);
-          },
+          onReceipt: recent.add,
+        },
+        text: {
+          router: text.router,
+          random,
+          receiptId: () => timeOrderedId(now(), random(10)),
+          now,
+          recorder,
+          vault,
+          suite,
+          onReceipt: recent.add,
+          auth,
+          metrics,
+          maxBodyBytes: Math.min(config.maxBodyBytes ?? TEXT_LIMITS.maxBodyBytes, TEXT_LIMITS.maxBodyBytes),
         },
       },
     );

@@ -53,6 +53,11 @@ export function makeFakeHome(defaults: Partial<World> & FakeStreams = {}): FakeH
           childEntry: join(repository, "packages/driver-ort/src/child/main.ts"),
           nodeArgs: ["--conditions=assay-source", "--import", "tsx"],
         },
+        languageChild: {
+          childEntry: join(repository, "packages/driver-llm/src/child/main.ts"),
+          nodeArgs: ["--conditions=assay-source", "--import", "tsx"],
+        },
+        variable: () => undefined,
         serverSettings: () => Promise.resolve({ host: "127.0.0.1", port: 0 }),
         startServer: () => Promise.reject(new Error("this test starts no server")),
         ...all,
