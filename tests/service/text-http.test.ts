@@ -183,6 +183,35 @@ describe("an answer", () => {
     expect(s.callers[0]?.principal).toEqual({ caller: "ed25519:aa", authentication: "token" });
   });
 
+  test("that grew too large to be kept is answered, and says that it is not kept", async () => {
+    const grown: Script = async function* grown(request) {
+      yield await Promise.resolve(request.parsed.stream ? delta("x") : last({}));
+      if (request.parsed.stream) yield END;
+    };
+    const scripted = scriptedExecutor(grown);
+    const executor: ScriptedExecutor = {
+      ...scripted,
+      execute(request) {
+        const execution = scripted.execute(request);
+        const value = new Uint8Array(9 * 1024 * 1024);
+        return {
+          ...execution,
+          finish: async () => ({ ...(await execution.finish()), responseFields: [{ name: "id", value }] }),
+        };
+      },
+    };
+    const s = await open(only(executor));
+    const headers = { "assay-retention": "server-encrypted" };
+    const whole = await ask(s, { headers });
+    expect([whole.status, whole.headers.get("assay-retention")]).toEqual([200, "none"]);
+    expect(await (await ask(s, { headers, stream: true })).text()).toMatch(/,"retention":"none"\}\n\ndata: \[DONE\]/);
+    for (const id of s.receipts) {
+      const { service, openingBytes } = await s.logged(id);
+      expect([service.retention, openingBytes]).toEqual(["none", 0]);
+    }
+    expect(s.receipts).toHaveLength(2);
+  });
+
   test("leaves a log line that says nothing of what was asked or answered", async () => {
     const s = await open(hello);
     await (await ask(s, { stream: true, headers: { "x-request-id": "r-1" } })).text();

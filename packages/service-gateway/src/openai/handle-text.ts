@@ -8,14 +8,13 @@ import type { Metrics } from "../metrics.ts";
 import { readBody } from "../read-body.ts";
 import type { BodyBudget } from "../read-body.ts";
 import { grantOf } from "../recorder.ts";
-import type { Recorded } from "../recorder.ts";
 import { hexHeader, retentionOf, single } from "../request-headers.ts";
 import { beginText } from "./begin.ts";
 import type { Begun, TryModules } from "./begin.ts";
 import type { TEXT_DEFAULTS } from "./limits.ts";
 import { problemOf } from "../http-errors.ts";
 import { assertKeepable, recordText } from "./record.ts";
-import type { RecordModules } from "./record.ts";
+import type { RecordModules, RecordedText } from "./record.ts";
 import { drained, endWithin, eventText } from "./sse.ts";
 import type { TextCaller } from "./types.ts";
 
@@ -122,21 +121,21 @@ async function answer(
   const firstFrameMs = performance.now() - asked.startedMs;
   metrics.textFirstFrameSeconds.observe({ dialect }, firstFrameMs / 1000);
   const started = headersOf(modules, asked, begun);
-  if (parsed.stream) {
-    response.writeHead(200, {
-      "content-type": "text/event-stream; charset=utf-8",
-      // Compressed or gathered by a proxy on the way, a stream is none.
-      "cache-control": "no-cache, no-transform",
-      "x-accel-buffering": "no",
-      ...started,
-    });
-    metrics.textStreams.inc();
-  }
   const held: string[] = [];
   let frames = 0;
   let sent = 0;
   let failure: unknown;
+  if (parsed.stream) metrics.textStreams.inc();
   try {
+    if (parsed.stream) {
+      response.writeHead(200, {
+        "content-type": "text/event-stream; charset=utf-8",
+        // Compressed or gathered by a proxy on the way, a stream is none.
+        "cache-control": "no-cache, no-transform",
+        "x-accel-buffering": "no",
+        ...started,
+      });
+    }
     let step: IteratorResult<{ readonly event?: string; readonly data: string; readonly final?: true }> = {
       done: false,
       value: begun.first,
@@ -177,7 +176,7 @@ async function answer(
   settle(modules, asked, begun, executed, failure, signal.aborted);
 
   const ranMs = performance.now();
-  let recorded: Recorded | undefined;
+  let recorded: RecordedText | undefined;
   if (executed) {
     try {
       recorded = await recordText(modules, begun, executed, asked);
@@ -200,6 +199,7 @@ async function answer(
       ...started,
       "assay-execution-digest": bytesToHex(recorded.execution.digest),
       "assay-log-index": recorded.logIndex,
+      ...(recorded.retention === asked.retention ? {} : { "assay-retention": recorded.retention }),
     });
     endWithin(response, text, limits.stallMs);
   } else if (failure !== undefined || !recorded) {
@@ -211,6 +211,7 @@ async function answer(
       receipt_id: bytesToHex(begun.receiptId),
       execution_digest: bytesToHex(recorded.execution.digest),
       log_index: recorded.logIndex,
+      ...(recorded.retention === asked.retention ? {} : { retention: recorded.retention }),
     });
     // The comment is for whoever reads the raw stream; parsers pass over it. `[DONE]` is of the older dialects alone.
     const done = dialect === "responses" ? "" : "data: [DONE]\n\n";

@@ -1,4 +1,4 @@
-import { AssayError } from "@assay/core";
+import { AssayError, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { ExecutedText } from "@assay/protocol";
 import { PROFILE, encodeClaims } from "@assay/receipts";
@@ -36,16 +36,21 @@ export function assertKeepable(retention: RetentionClass, bodyBytes: number): vo
   });
 }
 
+/** A durable receipt. `retention` is what holds: `none` when an answer grew too large to be kept as was asked. */
+export type RecordedText = Recorded & { readonly retention: RetentionClass };
+
 /** Makes the receipt of an execution durable. Throws the recorder's codes, and then there is no receipt. */
 export async function recordText(
   modules: RecordModules,
   begun: Begun,
   executed: ExecutedText,
-  { caller, retention }: { readonly caller: TextCaller; readonly retention: RetentionClass },
-): Promise<Recorded> {
+  asked: { readonly caller: TextCaller; readonly retention: RetentionClass },
+): Promise<RecordedText> {
+  const { caller } = asked;
   const { receiptId, masterSalt, routed } = begun;
   const parts = routed.service(executed);
   const mode = executed.mode ?? "vanilla";
+  const { retention, opening } = openingOf(modules.vault, begun, executed, asked.retention);
   const tries = triesOf(begun, executed);
   const route = parts.route ?? { chosen: routed.executor.subject };
   const claims: Omit<ServiceClaims, "executionDigest"> = {
@@ -70,17 +75,36 @@ export async function recordText(
     mode,
     ...(caller.owner === undefined ? {} : { owner: caller.owner }),
     grantSha256: modules.suite.sha256(grantOf(modules.suite, masterSalt)),
-    opening:
-      retention === "server-encrypted"
-        ? modules.vault.seal(receiptId, masterSalt, executed.requestFields, executed.responseFields)
-        : NOTHING,
+    opening,
   };
   const { envelope } = executed;
-  return envelope ? modules.recorder.recordSigned({ ...draft, envelope }) : modules.recorder.record(draft);
+  const recorded = envelope
+    ? await modules.recorder.recordSigned({ ...draft, envelope })
+    : await modules.recorder.record(draft);
+  return { ...recorded, retention };
 }
 
 const NOTHING = new Uint8Array();
 const NO_DIGEST = new Uint8Array(32);
+
+/**
+ * What is kept of request and answer. An answer may grow beyond what can be kept when most of it was sent already, with
+ * images for one: then nothing is kept and the service statement says so, because the answer is good all the same.
+ */
+function openingOf(
+  vault: OpeningVault,
+  { receiptId, masterSalt }: Begun,
+  { requestFields, responseFields }: ExecutedText,
+  retention: RetentionClass,
+): { readonly retention: RetentionClass; readonly opening: Uint8Array } {
+  if (retention !== "server-encrypted") return { retention, opening: NOTHING };
+  try {
+    return { retention, opening: vault.seal(receiptId, masterSalt, requestFields, responseFields) };
+  } catch (error) {
+    if (isAssayError(error) && error.code === "opening_too_large") return { retention: "none", opening: NOTHING };
+    throw error;
+  }
+}
 
 /** All tries and how they ended, when there was more than one. */
 function triesOf({ failed, routed }: Begun, { finish }: ExecutedText): readonly Try[] | undefined {
