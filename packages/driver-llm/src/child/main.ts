@@ -1,0 +1,4 @@
+import { serveChild } from "./serve.ts";
+import { parseSettings } from "./settings.ts";
+
+await serveChild(parseSettings(process.argv[2] ?? ""));
