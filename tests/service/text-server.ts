@@ -57,7 +57,7 @@ export type Candidate = {
 };
 
 /** What the router was told of one try. */
-export type RouteEvent = {
+type RouteEvent = {
   readonly candidate: string;
   readonly what: "started" | "firstByte" | "ok" | "failed" | "cancelled";
   readonly facts?: TextEnd;

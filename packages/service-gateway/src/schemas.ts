@@ -126,7 +126,7 @@ const openAiMembers = {
   created: z.number().int().describe("Unix seconds; 0 when nobody knows."),
   owned_by: z.string(),
 };
-export const openAiModel = z
+const openAiModel = z
   .object({
     ...openAiMembers,
     kinds: z.array(z.enum(["chat", "completion", "embedding"])).optional(),

@@ -61,7 +61,7 @@ const ANOTHER_MAY = new Set([
 ]);
 
 /** Whether another candidate may do what one failed at with `error`; an error that is not ours is that one's alone. */
-export function isRetryable(error: unknown): boolean {
+function isRetryable(error: unknown): boolean {
   return !isAssayError(error) || ANOTHER_MAY.has(error.code) || error.code.startsWith("node_");
 }
 
