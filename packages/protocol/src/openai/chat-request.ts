@@ -19,7 +19,7 @@ export const chatRequestSchema = z.strictObject({
 
 const NOTHING_KEPT = "nothing is kept here to be read again";
 
-const endpoint: Endpoint<typeof chatRequestSchema.shape> = {
+export const chatEndpoint: Endpoint<typeof chatRequestSchema.shape> = {
   schema: chatRequestSchema,
   unsupported: {
     functions: { reason: "it is OpenAI's older form of tools", instead: "Send tools instead." },
@@ -45,7 +45,7 @@ export function parseChat(body: JsonObject): Omit<ParsedText, "routing"> {
   refuseForeignTools(body);
   if (body["modalities"] !== undefined && JSON.stringify(body["modalities"]).includes('"audio"'))
     throw parameterUnsupported("modalities", "answers here are text and images", "Leave audio out.");
-  const asked = readRequest(endpoint, tidied);
+  const asked = readRequest(chatEndpoint, tidied);
   const { stream, includeUsage } = streamOptions(asked);
   const { tools, tool_choice: choice, logprobs, top_logprobs: most } = asked;
   const parameters = { ...handedOn(asked), ...oneLimit(asked, "max_tokens", "max_completion_tokens") };

@@ -33,7 +33,10 @@ export const completionRequestSchema = z.strictObject({
   assay: routingOptionsSchema.optional(),
 });
 
-const endpoint: Endpoint<typeof completionRequestSchema.shape> = { schema: completionRequestSchema, unsupported: {} };
+export const completionEndpoint: Endpoint<typeof completionRequestSchema.shape> = {
+  schema: completionRequestSchema,
+  unsupported: {},
+};
 
 /** Reads a request of the older completions API. Throws `parameter_unknown`, `_invalid` and `_unsupported`. */
 export function parseCompletion(body: JsonObject): Omit<ParsedText, "routing"> {
@@ -46,7 +49,7 @@ export function parseCompletion(body: JsonObject): Omit<ParsedText, "routing"> {
       "Send a request for each prompt, or n for several answers to one.",
     );
   }
-  const asked = readRequest(endpoint, body);
+  const asked = readRequest(completionEndpoint, body);
   const { stream, includeUsage } = streamOptions(asked);
   const { n = 1, best_of: bestOf, logprobs } = asked;
   if (bestOf !== undefined && bestOf < n) throw parameterInvalid("best_of", "must be at least n");

@@ -29,11 +29,14 @@ export const embeddingRequestSchema = z.strictObject({
   assay: routingOptionsSchema.optional(),
 });
 
-const endpoint: Endpoint<typeof embeddingRequestSchema.shape> = { schema: embeddingRequestSchema, unsupported: {} };
+export const embeddingEndpoint: Endpoint<typeof embeddingRequestSchema.shape> = {
+  schema: embeddingRequestSchema,
+  unsupported: {},
+};
 
 /** Reads a request for embeddings. Throws `parameter_unknown` and `parameter_invalid`. */
 export function parseEmbedding(body: JsonObject): Omit<ParsedText, "routing"> {
-  const asked = readRequest(endpoint, body);
+  const asked = readRequest(embeddingEndpoint, body);
   return {
     dialect: "embeddings",
     kind: "embedding",

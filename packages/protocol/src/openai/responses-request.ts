@@ -70,7 +70,7 @@ export const responsesRequestSchema = z.strictObject({
 const KEPT = "nothing is kept here between requests";
 const SEND_WHOLE = "Send the conversation whole, as input items.";
 
-const endpoint: Endpoint<typeof responsesRequestSchema.shape> = {
+export const responsesEndpoint: Endpoint<typeof responsesRequestSchema.shape> = {
   schema: responsesRequestSchema,
   unsupported: {
     previous_response_id: { reason: KEPT, instead: SEND_WHOLE },
@@ -126,7 +126,7 @@ const REPEATED = [
 /** Reads a request of the Responses API. Throws `parameter_unknown`, `_invalid` and `_unsupported`. */
 export function parseResponses(body: JsonObject): Omit<ParsedText, "routing"> {
   refuseForeign(body);
-  const asked = readRequest(endpoint, body);
+  const asked = readRequest(responsesEndpoint, body);
   const stream = asked.stream ?? false;
   if (!stream && asked.stream_options !== undefined)
     throw parameterInvalid("stream_options", "may only be given when stream is true");
