@@ -211,7 +211,8 @@ function cutTensors(shapes: readonly z.output<typeof tensorShape>[], bytes: Uint
   let at = 0;
   const tensors = shapes.map(({ name, datatype, shape, sizeBytes }) => {
     if (at + sizeBytes > bytes.length) throw surplus();
-    const data = bytes.slice(at, at + sizeBytes);
+    // Not `slice`, which on a Buffer is a view of memory that others share and that nothing aligns.
+    const data = new Uint8Array(bytes.subarray(at, at + sizeBytes));
     at += sizeBytes;
     return { name, datatype, shape, data };
   });

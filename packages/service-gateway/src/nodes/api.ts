@@ -127,8 +127,11 @@ export function addNodeRoutes(app: OpenAPIHono, modules: NodeApiModules): void {
     return answer(context, await admission.eject(keyOf(context), reason ?? "ejected by the operator"));
   });
   app.post("/v1/nodes/:key/drain", async (context) => {
-    if (/^Bearer assaynode_/.test(context.req.header("authorization") ?? "")) self(context);
-    else await operator(context);
+    if (/^Bearer assaynode_/.test(context.req.header("authorization") ?? "")) {
+      const { state: drained } = await admission.drain(self(context).key);
+      return context.json({ state: drained });
+    }
+    await operator(context);
     return answer(context, await admission.drain(keyOf(context)));
   });
   app.post("/v1/nodes/:key/leave", async (context) => {

@@ -233,7 +233,7 @@ function verifyText(
   demand(claims.finishReason === finished.finish, "says otherwise how the answer ended than the node does");
   demand(claims.mode === (finished.mode ?? "vanilla"), "states another mode than the node says");
   const requestFields = fields.request(request.body);
-  const responseFields = fields.response(parsed.dialect, parsed.stream, frames);
+  const responseFields = answerFields(fields, parsed, frames);
   assertRoots(suite, claims, masterSalt, requestFields, responseFields);
   if (parsed.stream) {
     const salt = transcriptSalt(suite, masterSalt);
@@ -249,6 +249,19 @@ function verifyText(
     );
   }
   return { requestFields, responseFields };
+}
+
+function answerFields(
+  fields: TextFields,
+  { dialect, stream }: ParsedText,
+  frames: readonly Frame[],
+): readonly FieldValue[] {
+  try {
+    return fields.response(dialect, stream, frames);
+  } catch (cause) {
+    if (!isAssayError(cause)) throw cause;
+    throw refused("is about frames that make no answer", cause);
+  }
 }
 
 /** The tensor form: what {@link ExecuteModel} does, on a node. */

@@ -18,6 +18,7 @@ export { compareTensors } from "./compare.ts";
 export type { Comparison, EqualityRule } from "./compare.ts";
 export type { NodeClientOptions } from "./client.ts";
 export type { Relayed, TextFields } from "./executor.ts";
+export { textFields } from "./fields.ts";
 export { followLog, followReleases } from "./follow.ts";
 export type { Follower, FollowOptions } from "./follow.ts";
 export { createLogApi } from "./log-api.ts";

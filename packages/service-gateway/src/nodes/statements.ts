@@ -26,7 +26,7 @@ const GRACE_MS = 30_000;
 const SKEW_MS = 60_000;
 
 /** Makes the list of work under way. */
-export function createWorkUnderWay(now: () => number): WorkUnderWay {
+export function createWorkUnderWay(now: () => number, graceMs: number = GRACE_MS): WorkUnderWay {
   const receipts = new Map<string, number>();
   /** Starts of requests by node whose receipt id the node chooses. */
   const unnamed = new Map<string, Set<{ readonly startMs: number }>>();
@@ -41,7 +41,7 @@ export function createWorkUnderWay(now: () => number): WorkUnderWay {
       return {
         end(known) {
           const id = of ?? (known && bytesToHex(known));
-          if (id !== undefined) receipts.set(id, now() + GRACE_MS);
+          if (id !== undefined) receipts.set(id, now() + graceMs);
           set.delete(mine);
           if (set.size === 0) unnamed.delete(subject);
         },

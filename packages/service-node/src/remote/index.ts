@@ -10,3 +10,5 @@ export type { Known, LinkModules, LinkOptions, NodeLink } from "./link.ts";
 export type { Fetch } from "./gateway-client.ts";
 export { createModelPuller } from "./puller.ts";
 export type { ModelPuller, PullerModules, PullerOptions, ReadManifest } from "./puller.ts";
+export { startRemoteNode } from "./remote-node.ts";
+export type { RemoteNode, RemoteNodeModules, RemoteNodeOptions } from "./remote-node.ts";

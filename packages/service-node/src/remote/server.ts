@@ -23,6 +23,7 @@ import type {
   TextExecutor,
   TextTarget,
 } from "@assay/protocol";
+import { receiptSubject } from "@assay/receipts";
 import type { NodeSigner } from "./signer.ts";
 import { readBody } from "./read-body.ts";
 
@@ -205,16 +206,13 @@ export async function createNodeServer(options: NodeServerOptions, modules: Node
         failure = error;
       }
       const { envelope: _none, requestFields: _asked, responseFields: _answered, ...done } = await execution.finish();
-      const statement = await signer.sign({
-        claims: done.claims,
-        subject: done.subject,
-        issuedAtMs: done.issuedAtMs,
-      });
+      const subject = receiptSubject(request.receiptId);
+      const statement = await signer.sign({ claims: done.claims, subject, issuedAtMs: done.issuedAtMs });
       if (response.destroyed) return;
       if (failure !== undefined && frames > 0) await send(response, encodeMessage(MESSAGE.fault, faultOf(failure)));
       await send(
         response,
-        encodeMessage(MESSAGE.finished, encodeFinishedText({ ...done, envelope: statement.envelope })),
+        encodeMessage(MESSAGE.finished, encodeFinishedText({ ...done, subject, envelope: statement.envelope })),
       );
       response.end();
     });
