@@ -42,5 +42,5 @@ export { createSealer } from "./route/seal.ts";
 export type { Sealer } from "./route/seal.ts";
 export type { HubTextModel, HubTextModels, LocalNode, RoutedUpstream, RouterModules } from "./route/sources.ts";
 export { openUpstreamStore } from "./route/upstreams.ts";
-export type { Upstream, UpstreamRequest, UpstreamStore } from "./route/upstreams.ts";
+export type { Upstream, UpstreamStore } from "./route/upstreams.ts";
 export * from "./nodes/index.ts";

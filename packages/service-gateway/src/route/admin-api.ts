@@ -79,7 +79,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json({ upstreams: upstreams.list() });
+      return context.json({ upstreams: upstreams.list() as never });
     },
   );
   app.openapi(
@@ -89,7 +89,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json(await upstreams.add(sent(context)));
+      return context.json((await upstreams.add(sent(context))) as never);
     },
   );
   app.openapi(

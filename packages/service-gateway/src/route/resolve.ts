@@ -144,6 +144,7 @@ async function anySources(
 /** A version of the hub here, and on every node that holds the same manifest. */
 function hubSources(modules: RouterModules, model: HubTextModel): readonly Source[] {
   const { name, version, manifestDigest, kinds, family, contextTokens, maxOutputTokens } = model;
+  const price = model.price ?? FREE;
   const shared = {
     fullName: name,
     ...(family === undefined ? {} : { family }),
@@ -157,7 +158,7 @@ function hubSources(modules: RouterModules, model: HubTextModel): readonly Sourc
     version: String(version),
     manifestDigest,
     kinds,
-    price: model.price ?? FREE,
+    price,
     warm: modules.local.warm?.(manifestDigest) ?? false,
     auditable: true,
     at: "hub",
@@ -166,13 +167,14 @@ function hubSources(modules: RouterModules, model: HubTextModel): readonly Sourc
   const elsewhere = nodeSources(
     modules,
     (_, offer) => offer.manifestDigest === manifestDigest && offer.engine === "local",
+    price,
   );
-  // What a version is stands in the hub; a node adds where it runs, under which name, and for how much.
+  // What a version is, and its price, stand in the hub; a node adds where it runs, under which name, and what it asks.
   return [here, ...elsewhere.map((source) => ({ ...source, ...shared }))];
 }
 
-/** A node's own listing wins; nothing else says what our own node costs, and it asks for nothing. */
-const FREE: Price = { asset: "USDC", perCall: "0" };
+/** The price of a hub model that nobody put a price on. */
+export const FREE: Price = { asset: "USDC", perCall: "0" };
 
 function upstreamSource(upstream: RoutedUpstream, model: string, lists: UpstreamLists): Source {
   const listed = lists.known(upstream).find((one) => one.name === model);
@@ -200,16 +202,20 @@ export function ownOf<Value>(record: Readonly<Record<string, Value>> | undefined
   return Object.hasOwn(record, model) ? record[model] : record["*"];
 }
 
-/** Offers of remote nodes that `wanted` takes. */
+/**
+ * Offers of remote nodes that `wanted` takes. `listing` is the price of offers that name none; an offer that names a
+ * price which is none has an unknown one.
+ */
 export function nodeSources(
   { nodes }: Pick<RouterModules, "nodes">,
   wanted: (node: NodeCandidate, offer: NodeOffer) => boolean,
+  listing?: Price,
 ): readonly Source[] {
   const found: Source[] = [];
   for (const node of nodes()) {
     for (const offer of node.offers) {
       if (!wanted(node, offer)) continue;
-      const { price, warm, auditable, aliases: _, ...facts } = offer;
+      const { price = listing, warm, auditable, aliases: _, ...facts } = offer;
       found.push({
         ...facts,
         fullName: fullNameOf(offer),

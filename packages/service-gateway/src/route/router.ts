@@ -19,7 +19,7 @@ import { endOf } from "./ends.ts";
 import { explanationOf } from "./explain.ts";
 import type { Explanation } from "./explain.ts";
 import { listTextModels } from "./list-models.ts";
-import { nodeSources, resolveModel } from "./resolve.ts";
+import { FREE, nodeSources, resolveModel } from "./resolve.ts";
 import type { Resolved } from "./resolve.ts";
 import { createRouteState } from "./route-state.ts";
 import type { RouteState } from "./route-state.ts";
@@ -163,7 +163,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
         version: String(version),
         manifestDigest,
         kinds: ["tensor"],
-        price: { asset: "USDC", perCall: "0" },
+        price: FREE,
         warm: local.warm?.(manifestDigest) ?? false,
         auditable: true,
         at: "hub",
@@ -172,6 +172,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       const elsewhere = nodeSources(
         modules,
         (_, offer) => offer.manifestDigest === manifestDigest && offer.kinds.includes("tensor"),
+        FREE,
       );
       const found = place([here, ...elsewhere]);
       const tried = new Map([...exclude].map((one) => [one, "failed"]));

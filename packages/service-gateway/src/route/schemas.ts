@@ -10,7 +10,7 @@ const modelName = z.string().regex(/^[!-~]{1,256}$/, "1 to 256 visible ASCII cha
 /** Models that one upstream may have listings for; the largest aggregators have some hundreds. */
 const MAX_PRICED_MODELS = 2_000;
 /** Longest API key; the longest in use are signed tokens of some hundred bytes. */
-const MAX_KEY_LENGTH = 8_192;
+const MAX_KEY_LENGTH = 4_096;
 /** Models behind one contract. */
 const MAX_CONTRACT_MODELS = 64;
 
@@ -30,12 +30,14 @@ export const priceSchema = z
 const upstreamFacts = {
   name: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, "1 to 32 lower-case letters, digits and dashes")
+    .regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/, "1 to 32 lower-case letters, digits and dashes between them")
     .refine((name) => name !== "local" && name !== "any", "local and any have meanings of their own"),
   kind: z.enum(UPSTREAM_KINDS),
-  baseUrl: z.string().max(2048),
-  /** Lets a key and prompts travel over plain HTTP to another machine: for networks that protect them otherwise. */
-  allowPlain: z.boolean().optional(),
+  baseUrl: z.string().min(1).max(2048).optional().describe("Where its API begins; the provider's own when absent"),
+  allowPlain: z
+    .boolean()
+    .optional()
+    .describe("Send prompts over plain HTTP to another machine, where the network itself protects them; never a key"),
   prices: z
     .record(modelName, priceSchema)
     .refine((prices) => Object.keys(prices).length <= MAX_PRICED_MODELS, `at most ${MAX_PRICED_MODELS} models`)

@@ -23,15 +23,18 @@ export function createSealer(secret: Uint8Array): Sealer {
       return Buffer.concat([Buffer.from([VERSION]), nonce, cipher.getAuthTag(), sealed]);
     },
     open(purpose, sealed) {
-      if (sealed[0] !== VERSION || sealed.length < 1 + NONCE_BYTES + TAG_BYTES)
-        throw new TypeError("not a sealed secret");
-      const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(1, 1 + NONCE_BYTES), {
-        authTagLength: TAG_BYTES,
-      });
-      decipher.setAAD(Buffer.from(purpose));
-      decipher.setAuthTag(sealed.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES));
-      const plain = Buffer.concat([decipher.update(sealed.subarray(1 + NONCE_BYTES + TAG_BYTES)), decipher.final()]);
-      return new Uint8Array(plain);
+      try {
+        if (sealed[0] !== VERSION) throw new TypeError("unknown version");
+        const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(1, 1 + NONCE_BYTES), {
+          authTagLength: TAG_BYTES,
+        });
+        decipher.setAAD(Buffer.from(purpose));
+        decipher.setAuthTag(sealed.subarray(1 + NONCE_BYTES, 1 + NONCE_BYTES + TAG_BYTES));
+        const plain = [decipher.update(sealed.subarray(1 + NONCE_BYTES + TAG_BYTES)), decipher.final()];
+        return new Uint8Array(Buffer.concat(plain));
+      } catch (cause) {
+        throw new TypeError("This is not a sealed secret of this purpose.", { cause });
+      }
     },
   };
 }

@@ -1,15 +1,28 @@
 import { createHash } from "node:crypto";
 import { isIPv4, isIPv6 } from "node:net";
 import { AssayError } from "@assay/core";
+import type { Price } from "@assay/routing";
 import type { z } from "zod";
 import { openDocument } from "./document.ts";
 import type { DocumentFile } from "./document.ts";
 import { issuesOf, upstreamBody, upstreamDocument } from "./schemas.ts";
-import type { upstreamShown } from "./schemas.ts";
+import type { UPSTREAM_KINDS } from "./schemas.ts";
 import type { Sealer } from "./seal.ts";
 
-export type UpstreamRequest = z.infer<typeof upstreamBody>;
-export type Upstream = z.infer<typeof upstreamShown>;
+/** An upstream as it is shown: its key by the first eight hex digits of its SHA-256, which tells two keys apart. */
+export type Upstream = {
+  readonly name: string;
+  readonly kind: (typeof UPSTREAM_KINDS)[number];
+  /** Without a slash at its end; absent for the provider's own. */
+  readonly baseUrl?: string;
+  readonly allowPlain?: boolean;
+  readonly prices?: Readonly<Record<string, Price>>;
+  readonly families?: Readonly<Record<string, string>>;
+  readonly country?: string;
+  readonly maxInFlight?: number;
+  readonly keyFingerprint: string | null;
+  readonly addedAt: string;
+};
 type Stored = z.infer<typeof upstreamDocument>["upstreams"][number];
 
 /** Providers that the operator sends work to, with their keys encrypted at rest. */
@@ -55,16 +68,21 @@ export async function openUpstreamStore(modules: {
       const result = upstreamBody.safeParse(request);
       if (!result.success) throw invalid(`The upstream does not fit: ${issuesOf(result.error).join("; ")}.`);
       const { apiKey, replace, ...facts } = result.data;
-      const baseUrl = checkedUrl(facts.baseUrl, facts.allowPlain === true);
+      if (facts.kind === "openai-compatible" && facts.baseUrl === undefined)
+        throw invalid("An openai-compatible upstream has no address of its own: it needs a base URL.");
+      const baseUrl =
+        facts.baseUrl === undefined
+          ? undefined
+          : checkedUrl(facts.baseUrl, facts.allowPlain === true, apiKey !== undefined);
       const stored: Stored = {
         ...facts,
-        baseUrl,
+        ...(baseUrl === undefined ? {} : { baseUrl }),
         ...(apiKey === undefined
           ? {}
           : {
-              sealedKey: Buffer.from(sealer.seal(purposeOf(facts.name, baseUrl), Buffer.from(apiKey))).toString(
-                "base64",
-              ),
+              sealedKey: Buffer.from(
+                sealer.seal(purposeOf(facts.name, facts.kind, baseUrl), Buffer.from(apiKey)),
+              ).toString("base64"),
               keyFingerprint: createHash("sha256").update(apiKey).digest("hex").slice(0, 8),
             }),
         addedAtMs: now(),
@@ -94,7 +112,10 @@ export async function openUpstreamStore(modules: {
       if (!found) throw upstreamNotFound(name);
       if (found.sealedKey === undefined) return undefined;
       try {
-        const opened = sealer.open(purposeOf(found.name, found.baseUrl), Buffer.from(found.sealedKey, "base64"));
+        const opened = sealer.open(
+          purposeOf(found.name, found.kind, found.baseUrl),
+          Buffer.from(found.sealedKey, "base64"),
+        );
         return Buffer.from(opened).toString();
       } catch (cause) {
         throw new AssayError("upstream_key_unreadable", `The key of the upstream ${name} cannot be decrypted.`, {
@@ -112,19 +133,22 @@ export async function openUpstreamStore(modules: {
 
 function shown(stored: Stored): Upstream {
   const { sealedKey: _, keyFingerprint, addedAtMs, ...facts } = stored;
-  return { ...facts, keyFingerprint: keyFingerprint ?? null, addedAt: new Date(addedAtMs).toISOString() };
+  const shownFacts = { ...facts, keyFingerprint: keyFingerprint ?? null, addedAt: new Date(addedAtMs).toISOString() };
+  // The schema's optional members are absent and never undefined, which its inferred type cannot say.
+  return shownFacts as Upstream;
 }
 
 // A key is bound to the address that it is sent to: whoever can edit the file but has no key file cannot redirect it.
-function purposeOf(name: string, baseUrl: string): string {
-  return `assay/upstream/1\n${name}\n${baseUrl}`;
+function purposeOf(name: string, kind: string, baseUrl = ""): string {
+  return `assay/upstream/1\n${name}\n${kind}\n${baseUrl}`;
 }
 
 /**
  * The base URL in its normal form, without a slash at its end. Refuses what is not HTTPS unless it stays on this machine
- * or `allowPlain` says so, and what could carry secrets or be cut off: user names, queries, fragments.
+ * (or `allowPlain` says so and there is no key), and what could carry secrets or be cut off: user names, queries,
+ * fragments.
  */
-function checkedUrl(text: string, allowPlain: boolean): string {
+function checkedUrl(text: string, allowPlain: boolean, hasKey: boolean): string {
   let url: URL;
   try {
     url = new URL(text);
@@ -134,9 +158,13 @@ function checkedUrl(text: string, allowPlain: boolean): string {
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "" || /[?#]/.test(text))
     throw invalid("The base URL has a user name, a query or a fragment, which none has.");
   if (url.protocol !== "https:" && url.protocol !== "http:") throw invalid("The base URL is neither https nor http.");
-  if (url.protocol === "http:" && !allowPlain && !isLoopback(url.hostname))
+  if (url.protocol === "http:" && !isLoopback(url.hostname) && (hasKey || !allowPlain))
     throw new AssayError("upstream_invalid", "The base URL is plain HTTP to another machine.", {
-      hints: ["Use https; or send allowPlain: true where the network itself protects keys and prompts."],
+      hints: [
+        hasKey
+          ? "Use https, or a proxy on this machine that speaks it: a key must not travel in the clear."
+          : "Use https; or send allowPlain: true where the network itself protects prompts and answers.",
+      ],
     });
   return url.href.replace(/\/+$/, "");
 }
