@@ -121,9 +121,15 @@ const verify = defineCommand<VerifyFlags, [string]>({
       kind: "boolean",
       default: false,
       withNegated: false,
-      brief: "Run the model again and compare (with --model)",
+      brief: "Run the model again and compare",
     },
-    model: { kind: "parsed", parse: String, optional: true, placeholder: "path", brief: "The model's file or folder" },
+    model: {
+      kind: "parsed",
+      parse: String,
+      optional: true,
+      placeholder: "path",
+      brief: "The model's file or folder (this home's copy)",
+    },
     at: {
       kind: "parsed",
       parse: parse.time,

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { bytesToHex, isAssayError } from "@assay/core";
 import { createOrtRuntime } from "@assay/driver-ort";
@@ -5,7 +6,7 @@ import type { ModelFile } from "@assay/driver-ort";
 import { MANIFEST_LIMITS } from "@assay/onnx";
 import type { BuiltManifest } from "@assay/onnx";
 import { isDatatype } from "@assay/protocol";
-import type { RuntimeFacts, RuntimeProfile, Tensor } from "@assay/protocol";
+import type { LanguageModelFiles, RuntimeFacts, RuntimeProfile, Tensor } from "@assay/protocol";
 import { disclosed } from "@assay/receipts";
 import type { ReceiptView } from "@assay/receipts";
 import { compareTensors } from "./compare-tensors.ts";
@@ -22,6 +23,7 @@ type LocalModel = {
   readonly path: string;
   readonly sha256: string;
   readonly files: readonly ModelFile[];
+  readonly all: LanguageModelFiles;
 };
 
 /**
@@ -29,8 +31,12 @@ type LocalModel = {
  * is equal by the profile's equality, `fail` with the first difference when one is not, and throws
  * `reexecution_impossible`, `opening_missing` or `model_mismatch` when there is nothing to compare.
  */
-export async function reexecute(world: World, view: ReceiptView, modelPath: string): Promise<ExtraRow> {
+export async function reexecute(world: World, view: ReceiptView, modelPath: string | undefined): Promise<ExtraRow> {
   const { claims } = view.execution;
+  if ((claims.kind === "chat" || claims.kind === "completion") && claims.runtime?.["profile"] === "llm") {
+    const { reexecuteText } = await import("./reexecute-text.ts");
+    return reexecuteText(world, view, async () => (await modelOf(world, view, modelPath)).all);
+  }
   const profile = profileOf(view);
   const { tensors } = disclosed(view);
   const [inputs, signed] = [sideOf(tensors, "request"), sideOf(tensors, "response")];
@@ -39,7 +45,7 @@ export async function reexecute(world: World, view: ReceiptView, modelPath: stri
       hints: ["The receipt that `assay run` saved has them; whoever asked can give it to you."],
     });
   }
-  const model = await findModel(modelPath, view);
+  const model = await modelOf(world, view, modelPath);
   const runtime = createOrtRuntime({ ...world.ortChild, children: { portable: 1, native: 1 } });
   try {
     const { outputs, facts } = await runtime.run({
@@ -63,7 +69,7 @@ function profileOf({ execution }: ReceiptView): RuntimeProfile {
   if (claims.kind === "onnx" && (profile === "portable" || profile === "native")) return profile;
   const stated = typeof profile === "string" ? `the ${profile} profile` : "no profile";
   throw cliError("reexecution_impossible", `The receipt is of kind ${claims.kind} and states ${stated}.`, {
-    hints: ["ONNX executions of the portable and the native profile can be repeated here."],
+    hints: ["ONNX executions and answers of local language models can be repeated here."],
   });
 }
 
@@ -119,6 +125,21 @@ function describe({ largest, reason }: Comparison): string {
   return reason ?? `the largest difference is ${largest}`;
 }
 
+/** The model at `path`; without one, the copy that this home ran it from. Throws `model_mismatch` or `usage_invalid`. */
+async function modelOf(world: World, view: ReceiptView, path: string | undefined): Promise<LocalModel> {
+  if (path !== undefined) return findModel(path, view);
+  const { modelDigest, modelName } = view.execution.claims;
+  const wanted = modelDigest ? bytesToHex(modelDigest) : "";
+  const folder = join(world.home, "models", wanted);
+  const blob = join(world.home, "blobs", "blobs", wanted.slice(0, 2), wanted.slice(2, 4), wanted);
+  const bytes = wanted === "" ? undefined : await readIfThere(blob, MANIFEST_LIMITS.maxBytes, "manifest");
+  const built = bytes && readManifest(bytes);
+  if (built?.digest === wanted && existsSync(folder)) return checkFiles(folder, built);
+  throw cliError("usage_invalid", "Re-execution needs the model, and this home has no copy of it.", {
+    hints: [`Fetch it with \`assay model pull ${modelName ?? "NAME"}\`, and name its folder with --model.`],
+  });
+}
+
 /**
  * The files at `path` if they are the version that the receipt names: by a manifest in the receipt or beside them, by
  * the manifest they would make themselves, or as the single file of that digest. Throws `model_mismatch`.
@@ -133,7 +154,10 @@ async function findModel(path: string, view: ReceiptView): Promise<LocalModel> {
   const { folder, entry } = place;
   if (claims.modelDigestScheme === "sha256-single") {
     const found = entry === undefined ? undefined : await hashFile(path);
-    if (found === wanted) return { manifestDigest: wanted, path, sha256: wanted, files: [] };
+    if (found === wanted) {
+      const all = { manifestDigest: wanted, directory: folder, entry: entry ?? "", files: [] };
+      return { manifestDigest: wanted, path, sha256: wanted, files: [], all };
+    }
     throw mismatch(wanted, found ?? "a folder");
   }
   const beside = await readIfThere(join(folder, MANIFEST_FILE), MANIFEST_LIMITS.maxBytes, "manifest");
@@ -173,5 +197,11 @@ async function checkFiles(folder: string, { manifest, digest }: BuiltManifest): 
   const files = manifest.files.flatMap((file) =>
     file !== entry && file.path.startsWith(base) ? [{ path: file.path.slice(base.length), sha256: file.sha256 }] : [],
   );
-  return { manifestDigest: digest, path: onDisk(folder, entry.path), sha256: entry.sha256, files };
+  const all = {
+    manifestDigest: digest,
+    directory: folder,
+    entry: entry.path,
+    files: manifest.files.map(({ path, sha256, sizeBytes }) => ({ path, sha256, sizeBytes })),
+  };
+  return { manifestDigest: digest, path: onDisk(folder, entry.path), sha256: entry.sha256, files, all };
 }

@@ -2,13 +2,12 @@ import { createWriteStream, existsSync, mkdirSync, rmSync, statSync } from "node
 import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { bytesToHex, parseJson } from "@assay/core";
-import { parseModelName } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { absolute } from "../files.ts";
 import { describeFiles, filesIn, onDisk } from "../model-files.ts";
 import { cliError } from "../render-error.ts";
 import { formatBytes } from "../style.ts";
-import { release } from "./model.ts";
+import { release, releaseName } from "./model.ts";
 import type { PushFlags } from "./model.ts";
 
 export type ImportFlags = Pick<PushFlags, "name" | "private" | "url"> & {
@@ -32,7 +31,7 @@ const HUB_NAME = /^[\w.-]{1,96}\/[\w.-]{1,96}$/;
 export async function importModel(cli: Cli, flags: ImportFlags, source: string): Promise<number> {
   const { world, output } = cli;
   // What is wrong with the name is said before anything is fetched.
-  parseModelName(flags.name);
+  releaseName(flags.name);
   const local = absolute(world, source);
   if (existsSync(local) && statSync(local).isDirectory()) {
     const paths = choose(filesIn(local), flags.file, source);

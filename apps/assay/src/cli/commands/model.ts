@@ -22,9 +22,17 @@ export type PushFlags = GatewayFlags & { readonly name: string; readonly private
 /** `assay model push`: uploads the files, then releases their manifest as the next version. */
 export async function push(cli: Cli, flags: PushFlags, path: string): Promise<number> {
   const { world, output } = cli;
+  releaseName(flags.name);
   const place = modelPlace(absolute(world, path));
   output.progress("hashing");
   return release(cli, flags, place.folder, await describeModel(place, flags.task));
+}
+
+/** The name to release under. Throws `usage_invalid` for one with a version, and `model_name_invalid`. */
+export function releaseName(name: string): string {
+  const { bare, version } = parseModelName(name);
+  if (version === undefined) return bare;
+  throw cliError("usage_invalid", "A release gets the next version number.", { hints: ["Leave @version out."] });
 }
 
 /** Uploads what a manifest lists from `folder`, releases it under the name of `flags`, and says so. */
@@ -35,10 +43,7 @@ export async function release(
   built: BuiltManifest,
 ): Promise<number> {
   const { world, output } = cli;
-  const { bare, version } = parseModelName(flags.name);
-  if (version !== undefined) {
-    throw cliError("usage_invalid", "A release gets the next version number.", { hints: ["Leave @version out."] });
-  }
+  const bare = releaseName(flags.name);
   const { files } = built.manifest;
   const released = await withGateway(cli, flags, ({ client }) =>
     client.push(bare, {

@@ -24,9 +24,9 @@ export type VerifyFlags = {
 /** `assay verify`: no network, no server; the verdict decides the exit code. */
 export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promise<number> {
   const { world, output } = cli;
-  if (flags.reexecute !== (flags.model !== undefined)) {
-    throw cliError("usage_invalid", "Re-execution needs the model, and only it does.", {
-      hints: ["Give both --reexecute and --model FILE, or neither."],
+  if (flags.model !== undefined && !flags.reexecute) {
+    throw cliError("usage_invalid", "A model is of use only to run it again.", {
+      hints: ["Give --reexecute with --model FILE, or leave both out."],
     });
   }
   const bytes = await receiptBytes(cli, given);
@@ -36,10 +36,16 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
   const verdict = await verifier(bytes, flags.at ?? world.now());
   const extra: ExtraRow[] = [];
   // A receipt that does not hold says nothing worth repeating, and its model and tensors may be anybody's.
-  if (flags.model !== undefined && verdict.status !== "failed") {
+  if (flags.reexecute && verdict.status !== "failed") {
     output.progress("running the model again");
     const { reexecute } = await import("../reexecute.ts");
-    extra.push(await reexecute(world, viewOf(bytes, given), absolute(world, flags.model)));
+    extra.push(
+      await reexecute(
+        world,
+        viewOf(bytes, given),
+        flags.model === undefined ? undefined : absolute(world, flags.model),
+      ),
+    );
   }
   const differs = extra.find(({ status }) => status === "fail");
   const overall: Verdict = differs ? { ...verdict, status: "failed", code: differs.code } : verdict;
