@@ -41,8 +41,8 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
       joiners = { content: createJoiner(), reasoning: createJoiner(), refusal: createJoiner() };
       begun.set(index, joiners);
     }
-    const delta = deltaOf(step, joiners, (call) => toolCall(call, index));
-    if (first) begin(delta);
+    const made = deltaOf(step, joiners, (call) => toolCall(call, index));
+    const delta = first ? opened(made) : made;
     const { logprobs } = step;
     if (Object.keys(delta).length > 0 || logprobs !== undefined) {
       const choice: Mutable = { index, delta, finish_reason: null };
@@ -111,14 +111,11 @@ export function drained(frames: Iterable<Frame>): readonly Frame[] {
   return [];
 }
 
-// The first chunk of a choice says who speaks; with neither text nor refusal its content is null, as OpenAI has it.
-function begin(delta: Mutable): void {
-  const rest = { ...delta };
-  for (const key of Object.keys(delta)) delete delta[key];
-  delta["role"] = "assistant";
-  const other = "tool_calls" in rest || "refusal" in rest || "reasoning_content" in rest;
-  if (!("content" in rest)) delta["content"] = other ? null : "";
-  Object.assign(delta, rest);
+// The first chunk of a choice says who speaks; without text, but with something else, its content is null, as OpenAI
+// has it.
+function opened(delta: JsonObject): JsonObject {
+  const { content = Object.keys(delta).length === 0 ? "" : null, ...others } = delta;
+  return { role: "assistant", content, ...others };
 }
 
 function deltaOf(step: ChoiceDelta, joiners: Joiners, call: (call: ToolCallDelta) => JsonObject): Mutable {
