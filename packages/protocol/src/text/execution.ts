@@ -96,6 +96,7 @@ export type TextOutcome = {
 
 /** What the node states about a text execution, unsigned (the local node; the recorder signs) or signed (a remote one). */
 export type ExecutedText = TextOutcome & {
+  /** `urn:assay:receipt:…`: what the statement is about. */
   readonly subject: string;
   readonly issuedAtMs: number;
   /** Deterministic CBOR of the execution claims. */

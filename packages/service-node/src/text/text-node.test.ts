@@ -18,6 +18,7 @@ import {
   decodeClaims,
   jsonFields,
   prefixProof,
+  receiptSubject,
   transcriptLeaf,
   transcriptRoot,
   transcriptSalt,
@@ -210,7 +211,7 @@ describe("an answer in every dialect", () => {
       expect(JSON.stringify(JSON.parse(frames[0]!.data))).toContain("Hello wörld");
       expect(executed).toMatchObject({
         finish: "stop",
-        subject: "urn:assay:node:test",
+        subject: receiptSubject(receiptId),
         modelName: "a/b",
         manifestDigest: "ef".repeat(32),
         issuedAtMs: 1_700_000_000_000,

@@ -14,7 +14,7 @@ import type {
   TextRequest,
   TextTarget,
 } from "@assay/protocol";
-import { LIMIT, PROFILE, commitFields, encodeClaims, jsonFields } from "@assay/receipts";
+import { LIMIT, PROFILE, commitFields, encodeClaims, jsonFields, receiptSubject } from "@assay/receipts";
 import type { FieldValue } from "@assay/receipts";
 import { runtimeClaims, statedClaims, usageClaims } from "./open-values.ts";
 import { createRunningTranscript } from "./transcript-root.ts";
@@ -184,7 +184,11 @@ function asEngineError(error: unknown): unknown {
   return new AssayError("engine_interrupted", "The engine failed in a way that it has no code for.", { cause: error });
 }
 
-function stated({ suite, subject, now }: TextNodeModules, request: TextRequest, progress: Progress): ExecutedText {
+function stated(
+  { suite, now }: Omit<TextNodeModules, "subject">,
+  request: TextRequest,
+  progress: Progress,
+): ExecutedText {
   const { outcome: outcomeOf, body } = progress;
   if (progress.handedOut === 0 || !outcomeOf || !body) {
     throw (
@@ -233,7 +237,7 @@ function stated({ suite, subject, now }: TextNodeModules, request: TextRequest, 
     finish,
     usage,
     engineMs,
-    subject,
+    subject: receiptSubject(receiptId),
     issuedAtMs,
     claims,
     requestFields,
