@@ -26,11 +26,12 @@ export async function reexecuteText(
     throw cliError("reexecution_impossible", `The receipt is of kind ${claims.kind}.`);
   const fields = (side: "request" | "response") =>
     (view.bundle.openings ?? []).flatMap((opening) => (opening.side === side ? opening.fields : []));
-  const reopened = reopenText({
-    kind: claims.kind,
+  const { kind, parameters = {} } = claims;
+  const reopened = reopen({
+    kind,
     requestFields: fields("request"),
     responseFields: fields("response"),
-    ...(claims.parameters ? { parameters: claims.parameters } : {}),
+    parameters,
   });
   const { tokens } = reopened;
   if (!tokens) {
@@ -42,13 +43,25 @@ export async function reexecuteText(
   if ("inputs" in request) throw cliError("reexecution_impossible", "Vectors are not chosen token by token.");
   const engine = createLocalEngine({ ...world.languageChild, children: 1 });
   try {
-    const result = await engine.recheck(request, tokens, claims.parameters ?? {}, { signal: world.interrupt });
-    return judge(reopened, result, digestsHold(reopened, claims.parameters ?? {}));
+    const result = await engine.recheck(request, tokens, parameters, { signal: world.interrupt });
+    return judge(reopened, result, digestsHold(reopened, parameters));
   } catch (cause) {
     if (!isAssayError(cause) || world.interrupt.aborted) throw cause;
     throw cliError("reexecution_impossible", `The model did not run here: ${cause.message}`, { cause });
   } finally {
     await engine.close();
+  }
+}
+
+function reopen(opened: Parameters<typeof reopenText>[0]): ReopenedText {
+  try {
+    return reopenText(opened);
+  } catch (cause) {
+    if (!isAssayError(cause) || cause.code === "opening_missing") throw cause;
+    throw cliError("reexecution_impossible", "What the receipt discloses is no request of a language model.", {
+      cause,
+      hints: [cause.message],
+    });
   }
 }
 

@@ -142,7 +142,7 @@ describe("what verification is given", () => {
       },
     );
     expect(chat.code).toBe(1);
-    expect(chat.err).toContain("opening_missing");
+    expect(chat.err).toContain("reexecution_impossible");
   });
 
   test("a receipt that discloses nothing cannot be re-executed", async () => {
