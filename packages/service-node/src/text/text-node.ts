@@ -7,10 +7,12 @@ import type {
   ExecutedText,
   Frame,
   GenerateRequest,
+  Generation,
   LanguageEngine,
   TextExecution,
   TextExecutor,
   TextFinishReason,
+  TextRenderer,
   TextRequest,
   TextTarget,
 } from "@assay/protocol";
@@ -81,6 +83,12 @@ function createExecution(modules: TextNodeModules, engine: () => LanguageEngine,
   const stop = new AbortController();
   const forward = (): void => stop.abort(request.signal.reason);
 
+  const handed = (frame: Frame): Frame => {
+    progress.transcript?.take(frame.data);
+    progress.handedOut++;
+    return frame;
+  };
+
   const run = async function* (): AsyncGenerator<Frame, void, undefined> {
     if (request.signal.aborted) forward();
     request.signal.addEventListener("abort", forward, { once: true });
@@ -88,14 +96,15 @@ function createExecution(modules: TextNodeModules, engine: () => LanguageEngine,
       progress.requestFields = jsonFields(request.body);
       const options = { signal: stop.signal };
       const asked = engineRequestOf(parsed, target.model);
-      const frames =
-        "inputs" in asked
-          ? embedded(engine(), asked, options, request, progress)
-          : generated(engine(), asked, options, request, progress);
-      for await (const frame of frames) {
-        progress.transcript?.take(frame.data);
-        progress.handedOut++;
-        yield frame;
+      if ("inputs" in asked) yield handed(await embedded(engine(), asked, options, request, progress));
+      else {
+        const { generation, renderer } = begun(engine(), asked, options, request, progress);
+        for await (const step of generation.events) for (const frame of renderer.delta(step)) yield handed(frame);
+        const { usage, tokens } = generation.outcome();
+        for (const frame of renderer.end({ usage, ...(tokens ? { tokens } : {}) })) {
+          progress.finish = renderer.finish();
+          yield handed(frame);
+        }
       }
       progress.ended = true;
     } catch (error) {
@@ -123,13 +132,13 @@ function createExecution(modules: TextNodeModules, engine: () => LanguageEngine,
   };
 }
 
-async function* generated(
+function begun(
   engine: LanguageEngine,
   asked: GenerateRequest,
   options: { readonly signal: AbortSignal },
   request: TextRequest,
   progress: Progress,
-): AsyncGenerator<Frame, void, undefined> {
+): { readonly generation: Generation; readonly renderer: TextRenderer } {
   const { parsed, target, createdS } = request;
   if (parsed.dialect === "embeddings") throw new TypeError("Embeddings have no steps.");
   const renderer = createRenderer(parsed.dialect, {
@@ -141,21 +150,16 @@ async function* generated(
   const generation = engine.generate(asked, options);
   progress.outcome = generation.outcome;
   progress.body = renderer.body;
-  for await (const step of generation.events) yield* renderer.delta(step);
-  const { usage, tokens } = generation.outcome();
-  for (const frame of renderer.end({ usage, ...(tokens ? { tokens } : {}) })) {
-    progress.finish = renderer.finish();
-    yield frame;
-  }
+  return { generation, renderer };
 }
 
-async function* embedded(
+async function embedded(
   engine: LanguageEngine,
   asked: EmbedRequest,
   options: { readonly signal: AbortSignal },
   request: TextRequest,
   progress: Progress,
-): AsyncGenerator<Frame, void, undefined> {
+): Promise<Frame> {
   const outcome = await engine.embed(asked, options);
   const data = renderEmbeddings({
     receiptId: bytesToHex(request.receiptId),
@@ -171,7 +175,7 @@ async function* embedded(
   progress.outcome = () => outcome;
   progress.body = () => data;
   progress.finish = "stop";
-  yield { data, final: true };
+  return { data, final: true };
 }
 
 /** The model as answers name it. */
