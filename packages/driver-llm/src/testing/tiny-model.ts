@@ -14,7 +14,7 @@ const LONG = ONNX_TYPE.INT64;
 const WIDTH = 16;
 const HEADS = 2;
 const HEAD = WIDTH / HEADS;
-export const CONTEXT = 256;
+export const CONTEXT = 640;
 
 /** Byte-level tokens 0 to 255, then these. */
 export const SPECIAL = { end: 256, start: 257, callBegin: 258, callEnd: 259, the: 260, pad: 261 } as const;
