@@ -69,7 +69,12 @@ export function placed(source: Source, local: LocalNode, state: RouteState, nowM
       ...base,
       securityModes: local.securityModes ?? ["vanilla"],
       ...pick(local, "jurisdiction", "cpuClass", "accelerator"),
-      load: { ...state.load(place), ...pick(local, "slots"), ...capacityOf(local.capacity, busy) },
+      load: {
+        ...state.load(place),
+        // Slots and room are those of language models; tensors have a runtime of many children with a queue of its own.
+        ...(engine === "local" ? pick(local, "slots") : {}),
+        ...capacityOf(engine === "local" ? local.capacity : undefined, busy),
+      },
     },
   };
 }

@@ -13,6 +13,9 @@ export type Resolved = {
 };
 
 const TEXT_KINDS: readonly RoutedKind[] = ["chat", "completion", "embedding"];
+/** Names of models as they stand in statements, whose texts have 512 bytes: node, engine, model and version together. */
+const NAMEABLE = /^[!-~]{1,256}$/;
+const VERSION = /^[!-~]{1,64}$/;
 /** Names in a hint. */
 const MAX_HINTED = 8;
 
@@ -49,7 +52,7 @@ export async function resolveModel(
     throw new AssayError("model_not_found", `None of the models of the contract ${name} is here.`, { cause: missing });
   const { require = {}, objective } = contract;
   return {
-    sources: distinct(sources),
+    sources: distinct(sources).slice(0, MAX_CANDIDATES),
     limits: [{ ...require, ...(objective === undefined ? {} : { objective }) }],
     contract: name,
   };
@@ -62,6 +65,7 @@ async function sourcesOf(
   viewer: string | undefined,
 ): Promise<readonly Source[]> {
   if (name === "any") return anySources(modules, lists, viewer);
+  if (!NAMEABLE.test(name)) throw notFound(name, []);
   const { hub } = modules;
   const upstreams = modules.upstreams();
   const slash = name.indexOf("/");
@@ -134,7 +138,10 @@ async function anySources(
   await lists.settled(upstreams);
   const hub = (await modules.hub.list(viewer)).flatMap((model) => hubSources(modules, model));
   const listed = upstreams.flatMap((upstream) =>
-    lists.known(upstream).map((model) => upstreamSource(upstream, model.name, lists)),
+    lists
+      .known(upstream)
+      .filter((model) => NAMEABLE.test(model.name))
+      .map((model) => upstreamSource(upstream, model.name, lists)),
   );
   // What the hub has under that name was listed above, for those who may see it.
   const others = nodeSources(modules, (_, offer) => isText(offer) && !modules.hub.has(offer.model));
@@ -214,7 +221,7 @@ export function nodeSources(
   const found: Source[] = [];
   for (const node of nodes()) {
     for (const offer of node.offers) {
-      if (!wanted(node, offer)) continue;
+      if (!wanted(node, offer) || !isNameable(offer)) continue;
       const { price = listing, warm, auditable, aliases: _, ...facts } = offer;
       found.push({
         ...facts,
@@ -232,6 +239,10 @@ export function nodeSources(
 
 function fullNameOf({ engine, model }: Pick<NodeOffer, "engine" | "model">): string {
   return engine === "local" ? model : `${engine}/${model}`;
+}
+
+function isNameable({ model, version }: NodeOffer): boolean {
+  return NAMEABLE.test(model) && (version === undefined || VERSION.test(version));
 }
 
 function isText({ kinds }: NodeOffer): boolean {

@@ -7,6 +7,7 @@ import type { NodeCandidate } from "@assay/routing";
 import { PROFILE, decodeClaims, encodeClaims } from "@assay/receipts";
 import type { Contract } from "./contracts.ts";
 import { createTextRouter } from "./router.ts";
+import type { RouterOptions } from "./router.ts";
 import type { HubTextModel, RoutedUpstream } from "./sources.ts";
 
 const NOW = 1_700_000_000_000;
@@ -58,7 +59,9 @@ function setup({
   nodes = [],
   contracts = {},
   gone = new Set<string>(),
+  limits = {},
 }: {
+  readonly limits?: RouterOptions;
   readonly upstreams?: readonly RoutedUpstream[];
   readonly nodes?: readonly NodeCandidate[];
   readonly contracts?: Readonly<Record<string, Omit<Contract, "name" | "changedAt">>>;
@@ -69,31 +72,34 @@ function setup({
     Object.hasOwn(contracts, name) ? { name, changedAt: new Date(NOW).toISOString(), ...contracts[name]! } : undefined;
   const hub = [chat, embed, hidden];
   let count = 0;
-  const router = createTextRouter({
-    suite,
-    now: () => nowMs,
-    random: (bytes) => new Uint8Array(bytes).fill(++count),
-    local: { executor: executor(LOCAL), slots: 1, jurisdiction: { country: "DE", evidence: "declared" } },
-    hub: {
-      has: (name) => hub.some((model) => model.name === name),
-      list: (viewer) => Promise.resolve(hub.filter((model) => model !== hidden || viewer === "me")),
-      resolve(text, viewer) {
-        const found = text === "demo/chat@1" ? older : hub.find((model) => model.name === text);
-        if (!found || (found === hidden && viewer !== "me"))
-          return Promise.reject(new AssayError("model_not_found", `There is no model named ${text}.`));
-        return Promise.resolve(found);
+  const router = createTextRouter(
+    {
+      suite,
+      now: () => nowMs,
+      random: (bytes) => new Uint8Array(bytes).fill(++count),
+      local: { executor: executor(LOCAL), slots: 1, jurisdiction: { country: "DE", evidence: "declared" } },
+      hub: {
+        has: (name) => hub.some((model) => model.name === name),
+        list: (viewer) => Promise.resolve(hub.filter((model) => model !== hidden || viewer === "me")),
+        resolve(text, viewer) {
+          const found = text === "demo/chat@1" ? older : hub.find((model) => model.name === text);
+          if (!found || (found === hidden && viewer !== "me"))
+            return Promise.reject(new AssayError("model_not_found", `There is no model named ${text}.`));
+          return Promise.resolve(found);
+        },
+        files: ({ manifestDigest }) =>
+          Promise.resolve({ manifestDigest, directory: "/models", entry: "model.onnx", files: [] }),
       },
-      files: ({ manifestDigest }) =>
-        Promise.resolve({ manifestDigest, directory: "/models", entry: "model.onnx", files: [] }),
+      upstreams: () => upstreams,
+      nodes: () => nodes,
+      nodeExecutor: (subject) => (gone.has(subject) ? undefined : executor(subject)),
+      contract,
+      contracts: () => Object.keys(contracts).flatMap((name) => contract(name) ?? []),
+      assurance: { get: () => DEFAULT_ASSURANCE_POLICY, digest: () => new Uint8Array(32).fill(1) },
+      checkpointRoot: () => new Uint8Array(32).fill(2),
     },
-    upstreams: () => upstreams,
-    nodes: () => nodes,
-    nodeExecutor: (subject) => (gone.has(subject) ? undefined : executor(subject)),
-    contract,
-    contracts: () => Object.keys(contracts).flatMap((name) => contract(name) ?? []),
-    assurance: { get: () => DEFAULT_ASSURANCE_POLICY, digest: () => new Uint8Array(32).fill(1) },
-    checkpointRoot: () => new Uint8Array(32).fill(2),
-  });
+    limits,
+  );
   return { router, pass: (ms: number) => (nowMs += ms) };
 }
 
@@ -237,6 +243,19 @@ describe("nodes", () => {
     expect(choice?.node).toBe(LOCAL);
   });
 
+  it("are passed over where a model has a name that no statement could hold", async () => {
+    const offer = { engine: "local", kinds: ["chat"] as const };
+    const odd = node("odd", [
+      { ...offer, model: "m".repeat(257) },
+      { ...offer, model: "line\nbreak" },
+      { ...offer, model: "far/one", version: "v".repeat(65) },
+    ]);
+    const { router } = setup({ nodes: [odd] });
+    for (const name of ["m".repeat(257), "line\nbreak", "far/one"])
+      await expect(router.route(parsed(name), {}, options())).rejects.toThrow(code("model_not_found"));
+    expect((await router.explain(parsed("any"), {})).candidates.every((one) => one.node === LOCAL)).toBe(true);
+  });
+
   it("that are silent, drain or are elsewhere get nothing", async () => {
     const nodes = [
       node("silent", [holds(chat)], { lastSeenMs: NOW - 60_000 }),
@@ -361,6 +380,44 @@ describe("a try", () => {
     await expect(router.route(parsed("gpt-x"), {}, options())).rejects.toThrow(code("nodes_unavailable"));
     pass(1_000);
     await router.route(parsed("gpt-x"), {}, options());
+  });
+});
+
+describe("callers", () => {
+  it("have so many requests at the same time, and others have theirs", async () => {
+    const { router } = setup({ limits: { maxPerOwner: 2 } });
+    const route = (owner?: string) =>
+      router.route(parsed("demo/chat"), owner === undefined ? {} : { owner }, options());
+    const [one, two] = [await route("a"), await route("a")];
+    one.started();
+    one.started();
+    expect(await route("a")).toBeDefined();
+    two.started();
+    await expect(route("a")).rejects.toThrow(
+      expect.objectContaining({ code: "caller_overloaded", retryAfterMs: 1000 }),
+    );
+    (await route("b")).started();
+    for (let i = 0; i < 5; i++) (await route()).started();
+    one.ended("cancelled");
+    one.ended("cancelled");
+    one.started();
+    const three = await route("a");
+    three.started();
+    await expect(route("a")).rejects.toThrow(code("caller_overloaded"));
+    three.ended("ok", { outcome });
+    two.ended("failed", { code: "parameter_unsupported" });
+    expect(await route("a")).toBeDefined();
+  });
+
+  it("without a token are limited by their address only where that is set", async () => {
+    const at = { remoteAddress: "192.0.2.1" };
+    const { router } = setup({ limits: { maxPerAddress: 1 } });
+    (await router.route(parsed("demo/chat"), at, options())).started();
+    await expect(router.route(parsed("demo/chat"), at, options())).rejects.toThrow(code("caller_overloaded"));
+    await router.route(parsed("demo/chat"), { remoteAddress: "192.0.2.2" }, options());
+    const { router: open } = setup();
+    for (let i = 0; i < 300; i++) (await open.route(parsed("demo/chat"), at, options())).started();
+    expect(open.stats().inFlight).toBe(300);
   });
 });
 

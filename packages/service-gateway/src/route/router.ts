@@ -13,6 +13,8 @@ import {
 import type { DecideContext, DecisionSource, RoutePolicy, RouteRequest } from "@assay/routing";
 import type { ListedTextModel } from "../openai/models.ts";
 import type { Routed, TextCaller, TextRouter, TextServiceParts } from "../openai/types.ts";
+import { createCallers } from "./callers.ts";
+import type { CallerLimits } from "./callers.ts";
 import { placed } from "./candidates.ts";
 import type { Placed } from "./candidates.ts";
 import { endOf } from "./ends.ts";
@@ -57,10 +59,12 @@ export type Router = TextRouter & {
   readonly textModels: () => Promise<readonly ListedTextModel[]>;
   /** To be called when a node's heartbeat arrives: what is then in flight there is in its report. */
   readonly heard: (subject: string, atMs: number) => void;
+  /** To be called when upstreams were added, replaced or removed: what they listed is forgotten. */
+  readonly upstreamsChanged: () => void;
   readonly stats: RouteState["stats"];
 };
 
-export type RouterOptions = {
+export type RouterOptions = CallerLimits & {
   /** Oldest verification of an attestation that counts as fresh, milliseconds; a day when absent. */
   readonly maxAttestationAgeMs?: number;
 };
@@ -72,6 +76,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
   const { suite, now, random, local, assurance } = modules;
   const state = createRouteState(now);
   const lists = createUpstreamLists(now);
+  const callers = createCallers(options);
   const policy = (): RoutePolicy => ({
     assurance: assurance.get(),
     maxAttestationAgeMs: options.maxAttestationAgeMs ?? MAX_ATTESTATION_AGE_MS,
@@ -115,6 +120,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       receiptId,
     }: { readonly exclude: ReadonlySet<string>; readonly signal: AbortSignal; readonly receiptId?: Uint8Array },
   ): Promise<Routed> => {
+    callers.admit(caller);
     const resolved = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
     const tried = new Map([...exclude].map((name) => [name, "failed"]));
     for (;;) {
@@ -133,6 +139,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       }
       const lease = state.lease(chosen.name, chosen.place);
       const { contract } = resolved;
+      let leave: (() => void) | undefined;
       const decided = {
         decision,
         request,
@@ -145,9 +152,17 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
         candidate: chosen.name,
         ...called,
         service: (outcome) => serviceParts(suite, decided, outcome),
-        started: lease.started,
+        started() {
+          lease.started();
+          leave ??= callers.begin(caller);
+        },
         firstByte: lease.firstByte,
-        ended: (how, facts = {}) => lease.ended(endOf(how, facts, parsed.stream)),
+        ended(how, facts = {}) {
+          lease.ended(endOf(how, facts, parsed.stream));
+          // What ended before it started is over: a late start counts for nobody.
+          leave ??= () => undefined;
+          leave();
+        },
       };
     }
   };
@@ -217,6 +232,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
     },
     textModels: () => listTextModels(modules, lists),
     heard: state.heard,
+    upstreamsChanged: lists.forget,
     stats: state.stats,
   };
 }

@@ -7,6 +7,8 @@ export type UpstreamLists = {
   readonly known: (upstream: RoutedUpstream) => readonly ListedEngineModel[];
   /** As `known`, but waits a moment for the first list of an upstream that never gave one. */
   readonly settled: (upstreams: readonly RoutedUpstream[]) => Promise<void>;
+  /** Forgets all lists: names may mean other upstreams now. */
+  readonly forget: () => void;
 };
 
 /** A list is asked for again after this. */
@@ -19,7 +21,6 @@ export const LIST_WAIT_MS = 2_000;
 export const MAX_LISTED_MODELS = 5_000;
 
 type Entry = {
-  readonly upstream: RoutedUpstream;
   models: readonly ListedEngineModel[];
   /** When it is to be asked again. */
   dueMs: number;
@@ -30,19 +31,18 @@ type Entry = {
 /** Makes the memory. `now` is milliseconds since 1970. */
 export function createUpstreamLists(now: () => number): UpstreamLists {
   const entries = new Map<string, Entry>();
-  const entryOf = (upstream: RoutedUpstream): Entry => {
-    const found = entries.get(upstream.name);
-    // Another object under the same name is another upstream: what the old one listed says nothing of it.
-    if (found?.upstream === upstream) return found;
-    const fresh: Entry = { upstream, models: [], dueMs: 0, asking: undefined, everGiven: false };
-    entries.set(upstream.name, fresh);
+  const entryOf = ({ name }: RoutedUpstream): Entry => {
+    const found = entries.get(name);
+    if (found) return found;
+    const fresh: Entry = { models: [], dueMs: 0, asking: undefined, everGiven: false };
+    entries.set(name, fresh);
     return fresh;
   };
-  const refresh = (entry: Entry): void => {
+  const refresh = (entry: Entry, upstream: RoutedUpstream): void => {
     if (entry.asking || now() < entry.dueMs) return;
-    const asked = async (): Promise<void> => {
+    const ask = async (): Promise<void> => {
       try {
-        entry.models = (await entry.upstream.models()).slice(0, MAX_LISTED_MODELS);
+        entry.models = (await upstream.models()).slice(0, MAX_LISTED_MODELS);
         entry.everGiven = true;
         entry.dueMs = now() + LIST_TTL_MS;
       } catch {
@@ -52,19 +52,19 @@ export function createUpstreamLists(now: () => number): UpstreamLists {
         entry.asking = undefined;
       }
     };
-    entry.asking = asked();
+    entry.asking = ask();
   };
   return {
     known(upstream) {
       const entry = entryOf(upstream);
-      refresh(entry);
+      refresh(entry, upstream);
       return entry.models;
     },
     async settled(upstreams) {
       const waiting: Promise<void>[] = [];
       for (const upstream of upstreams) {
         const entry = entryOf(upstream);
-        refresh(entry);
+        refresh(entry, upstream);
         if (!entry.everGiven && entry.asking) waiting.push(entry.asking);
       }
       if (waiting.length === 0) return;
@@ -75,5 +75,6 @@ export function createUpstreamLists(now: () => number): UpstreamLists {
       await Promise.race([Promise.all(waiting), late]);
       clearTimeout(timer);
     },
+    forget: () => entries.clear(),
   };
 }
