@@ -1,1 +1,2 @@
-export {};
+export { createGgufEngine } from "./engine.ts";
+export type { GgufEngine, GgufOptions } from "./engine.ts";

@@ -127,7 +127,9 @@ export async function makeTextGateway(script: GatewayScript = {}, url = "http://
     const request = commitFields(suite, made.salt, "request", jsonFields(call.body));
     const response = commitFields(suite, made.salt, "response", jsonFields(utf8ToBytes(answer.body)));
     const nonce = call.headers.get("assay-client-nonce");
-    const about = { subject: receiptSubject(made.id), issuedAtMs: MOCK_TIME_MS };
+    // A receipt under another id is whole in itself: only its answer shows that it is not its own.
+    const signedId = script.execution?.receiptId ?? made.id;
+    const about = { subject: receiptSubject(signedId), issuedAtMs: MOCK_TIME_MS };
     const execution = await node.state(
       "execution",
       {
@@ -164,7 +166,7 @@ export async function makeTextGateway(script: GatewayScript = {}, url = "http://
       "service",
       {
         profile: PROFILE.service,
-        receiptId: script.execution?.receiptId ?? made.id,
+        receiptId: signedId,
         executionDigest: execution.statement.digest,
         issuedAtMs: MOCK_TIME_MS,
         retention: "none",
