@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { bytesToHex, bytesToUtf8, isAssayError, utf8ToBytes } from "@assay/core";
+import { bytesToUtf8, isAssayError, utf8ToBytes } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import { decodeBundle, disclosed, encodeBundle, viewReceipt } from "@assay/receipts";
 import { makeTextGateway } from "@assay/testkit";
@@ -484,6 +484,12 @@ describe("what is not what was signed is not let through", () => {
       "response_too_large",
       undefined,
     ],
+    [
+      "more frames than there can be",
+      { blocks: () => Array.from({ length: 26 }, () => 'data: {"choices":[]}\n\n'.repeat(10_000)) },
+      "response_too_large",
+      undefined,
+    ],
     ["a signer that nobody named", { signer: "mallory" }, "receipt_inconclusive", "keyset_not_trusted"],
   ];
 
@@ -522,13 +528,13 @@ describe("what is not what was signed is not let through", () => {
     expect(verdictCode(error)).toBe("commitment_mismatch");
   });
 
-  test("a genuine receipt under another id: one salt for two answers gives no way around", async () => {
-    const id = new Uint8Array(16).fill(9);
-    const { assay } = await over({ execution: { receiptId: id } });
-    const error = await thrown(assay.chat(ask));
-    // Its subject is that of the answer, its claims are of another: the format itself refuses.
-    expect(isAssayError(error) && error.code).toBe("receipt_failed");
-    expect(bytesToHex(id)).not.toBe(error instanceof ReceiptError ? error.receiptId : "");
+  test("a receipt that is whole in itself and has another id than its answer", async () => {
+    const { assay, gateway } = await over({ execution: { receiptId: new Uint8Array(16).fill(9) } });
+    for (const work of [() => assay.chat(ask), () => assay.chat.stream(ask).final()]) {
+      const error = await thrown(work());
+      expect(error).toMatchObject({ code: "receipt_failed", receiptId: gateway.receiptIds.at(-1) });
+      expect(verdictCode(error)).toBe("exchange_mismatch");
+    }
   });
 });
 

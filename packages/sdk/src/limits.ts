@@ -26,8 +26,8 @@ export const TOKEN_MARGIN_MS = 60_000;
 export const MAX_TEXT_ANSWER_BYTES = 28 * 1024 * 1024;
 /** Largest event of a stream, bytes: a token is a few hundred, an image that a model made a few million. */
 export const MAX_EVENT_BYTES = 16 * 1024 * 1024;
-/** Most frames of one stream: a million tokens is beyond every model, and each frame costs two hashes. */
-export const MAX_FRAMES = 1_000_000;
+/** Most frames of one stream: at honest sizes the limit in bytes comes first, and each frame costs two hashes. */
+export const MAX_FRAMES = 250_000;
 /** Time until an answer's first byte and between any two of them, milliseconds; a long prompt on a slow machine. */
 export const DEFAULT_TEXT_TIMEOUT_MS = 600_000;
 /** Bytes of the nonce that ties a receipt to its own request. */

@@ -1,5 +1,6 @@
 import { request as httpRequest } from "node:http";
 import type { IncomingMessage } from "node:http";
+import { connect } from "node:net";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { embedMany, generateText, streamText } from "ai";
 import OpenAI from "openai";
@@ -453,6 +454,31 @@ describe("limits", () => {
     release();
     expect((await first).status).toBe(200);
     expect((await post(proxy, JSON.stringify(ask))).status).toBe(200);
+  });
+
+  test("a request that does not arrive is given up", async () => {
+    const { proxy, gateway } = await over({}, { limits: { requestTimeoutMs: 100 } });
+    const answer = await new Promise<string>((resolve, reject) => {
+      const socket = connect(proxy.port, "127.0.0.1", () =>
+        socket.write("POST /v1/chat/completions HTTP/1.1\r\nhost: "),
+      );
+      let text = "";
+      socket.on("data", (chunk) => {
+        text += String(chunk);
+      });
+      socket.on("close", () => resolve(text));
+      socket.on("error", reject);
+    });
+    expect(answer).toMatch(/^HTTP\/1\.1 408 /);
+    expect(gateway.calls).toHaveLength(0);
+  });
+
+  test("a list of models without end is not passed on", async () => {
+    const piece = new Uint8Array(4 * 1024 * 1024);
+    const endless = new ReadableStream<Uint8Array>({ pull: (controller) => controller.enqueue(piece) });
+    const { proxy } = await over({ intercept: () => new Response(endless) });
+    const response = await fetch(`${proxy.url}/v1/models`);
+    expect([response.status, await codeOf(response)]).toEqual([502, "response_too_large"]);
   });
 
   test("an answer that stands still is given up", async () => {
