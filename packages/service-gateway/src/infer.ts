@@ -3,11 +3,20 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { AssayError, bytesToBase64Url, bytesToHex } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
-import { encodeInferResponse, joinBody, parseHeaderLength, parseInferRequest } from "@assay/protocol";
-import type { RuntimeProfile } from "@assay/protocol";
+import {
+  encodeInferResponse,
+  joinBody,
+  parseHeaderLength,
+  parseInferRequest,
+  parseRouting,
+  ROUTING_HEADERS,
+} from "@assay/protocol";
+import type { RoutingOptions, RuntimeProfile } from "@assay/protocol";
 import { PROFILE } from "@assay/receipts";
+import type { ServiceClaims } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Auditor } from "./nodes/audit.ts";
 import type { OpeningVault } from "./openings.ts";
 import { readBody } from "./read-body.ts";
 import { grantOf } from "./recorder.ts";
@@ -38,6 +47,8 @@ export type ExecuteModel = (request: {
   readonly clientNonce?: Uint8Array;
   readonly preprocessingDigest?: Uint8Array;
   readonly principal?: { readonly caller: string; readonly authentication: "token" };
+  /** What the caller asks of the route; absent when nothing. */
+  readonly routing?: RoutingOptions;
 }) => Promise<{
   readonly receiptId: Uint8Array;
   readonly subject: string;
@@ -51,6 +62,8 @@ export type ExecuteModel = (request: {
   /** The execution's statement and the node that signed it, when a remote node ran it. */
   readonly envelope?: Uint8Array;
   readonly node?: string;
+  /** What a router contributes to the service statement. */
+  readonly service?: Pick<ServiceClaims, "route" | "policy" | "price" | "assurance">;
 }>;
 
 export type InferModules = {
@@ -67,6 +80,8 @@ export type InferModules = {
   readonly nodeSubject: string;
   readonly now: () => number;
   readonly maxBodyBytes: number;
+  /** Takes executions that are to be run again; what it does is behind everybody's answers. */
+  readonly auditor?: Pick<Auditor, "wants" | "offer"> | undefined;
   /** Told of each receipt, so that it can be found before the index has it. */
   readonly onReceipt: (receiptId: string, logIndex: number) => void;
 };
@@ -117,6 +132,7 @@ export async function handleInfer(
     ...(nonce ? { clientNonce: nonce } : {}),
     ...(preprocessing ? { preprocessingDigest: preprocessing } : {}),
     ...(caller ? { principal: { caller: caller.owner, authentication: "token" as const } } : {}),
+    ...(asksOfRoute(headers) ? { routing: parseRouting(undefined, routingHeaders(headers)) } : {}),
   });
   const ranMs = performance.now();
   // The answer is encoded before anything is signed: an output that cannot be sent must not leave a receipt.
@@ -140,6 +156,7 @@ export async function handleInfer(
       issuedAtMs: modules.now(),
       route: { chosen: execution.node ?? modules.nodeSubject },
       assurance: { asked: "vanilla", given: "vanilla" },
+      ...execution.service,
       retention,
     }),
     model: model.name,
@@ -161,6 +178,28 @@ export async function handleInfer(
   const durableMs = performance.now();
   const receiptId = bytesToHex(execution.receiptId);
   modules.onReceipt(receiptId, recorded.logIndex);
+  const { auditor } = modules;
+  const assurance = execution.service?.assurance?.given ?? "vanilla";
+  const { digest } = recorded.execution;
+  if (auditor?.wants({ executionDigest: digest, mode: "vanilla", assurance })) {
+    auditor.offer({
+      executionDigest: digest,
+      node: execution.node ?? modules.nodeSubject,
+      claims: execution.claims,
+      subject: execution.subject,
+      masterSalt: execution.masterSalt,
+      ...(caller ? { owner: caller.owner } : {}),
+      assurance,
+      work: {
+        kind: "tensor",
+        requestedName: target.version === undefined ? target.name : `${target.name}@${target.version}`,
+        model,
+        inputs: infer.inputs,
+        ...(infer.outputs ? { outputs: infer.outputs.map(({ name }) => name) } : {}),
+        answer: execution.outputs,
+      },
+    });
+  }
   response.writeHead(200, {
     "content-type": encoded.contentType,
     "content-length": encoded.byteLength,
@@ -182,6 +221,18 @@ export async function handleInfer(
   metrics.receiptSeconds.observe((durableMs - ranMs) / 1000);
   metrics.receipts.inc();
   return { status: 200, receiptId, model: model.name, engineMs: execution.engineMs, receiptMs: durableMs - ranMs };
+}
+
+const ROUTED = new Set(ROUTING_HEADERS);
+
+/** Whether any header says something about the route: most requests have none, and are not looked at further. */
+function asksOfRoute(headers: IncomingMessage["headers"]): boolean {
+  for (const name in headers) if (ROUTED.has(name)) return true;
+  return false;
+}
+
+function routingHeaders(headers: IncomingMessage["headers"]): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(ROUTING_HEADERS.map((name) => [name, single(headers[name])]));
 }
 
 const NOTHING = new Uint8Array();

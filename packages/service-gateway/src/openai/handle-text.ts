@@ -49,6 +49,7 @@ export type TextAnswered = {
 
 type Asked = {
   readonly dialect: TextDialect;
+  readonly body: Uint8Array;
   readonly parsed: ParsedText;
   readonly caller: TextCaller;
   readonly retention: RetentionClass;
@@ -100,7 +101,7 @@ export async function handleText(
       { body, parsed, caller, ...(nonce ? { clientNonce: nonce } : {}), signal: left.signal },
       limits.maxTries,
     );
-    const asked: Asked = { dialect, parsed, caller, retention, requestId, startedMs };
+    const asked: Asked = { dialect, body, parsed, caller, retention, requestId, startedMs };
     return await answer(modules, limits, response, left.signal, asked, begun);
   } finally {
     budget.give(body.length);

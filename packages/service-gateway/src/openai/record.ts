@@ -1,14 +1,18 @@
 import { AssayError, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
-import type { ExecutedText } from "@assay/protocol";
+import type { ExecutedText, ParsedText } from "@assay/protocol";
 import { PROFILE, encodeClaims } from "@assay/receipts";
 import type { RetentionClass, ServiceClaims } from "@assay/receipts";
+import type { Auditor } from "../nodes/audit.ts";
 import { MAX_OPENING_BYTES } from "../openings.ts";
 import type { OpeningVault } from "../openings.ts";
 import { grantOf } from "../recorder.ts";
 import type { ExecutionDraft, Recorded } from "../recorder.ts";
 import type { Begun, Try } from "./begin.ts";
 import type { TextCaller } from "./types.ts";
+
+/** A request as it came, and who asks. */
+type AskedText = { readonly caller: TextCaller; readonly body: Uint8Array; readonly parsed: ParsedText };
 
 /** The recorder's part for text: the local node's drafts, and statements that a remote node signed itself. */
 export type TextRecorder = {
@@ -21,6 +25,8 @@ export type RecordModules = {
   readonly vault: OpeningVault;
   readonly suite: Pick<CryptoSuite, "sha256">;
   readonly now: () => number;
+  /** Takes executions that are to be checked again; what it does is behind everybody's answers. */
+  readonly auditor?: Pick<Auditor, "wants" | "offer"> | undefined;
   /** Told of each receipt, so that it can be found before the index has it. */
   readonly onReceipt: (receiptId: string, logIndex: number) => void;
 };
@@ -44,7 +50,7 @@ export async function recordText(
   modules: RecordModules,
   begun: Begun,
   executed: ExecutedText,
-  asked: { readonly caller: TextCaller; readonly retention: RetentionClass },
+  asked: AskedText & { readonly retention: RetentionClass },
 ): Promise<RecordedText> {
   const { caller } = asked;
   const { receiptId, masterSalt, routed } = begun;
@@ -81,7 +87,32 @@ export async function recordText(
   const recorded = envelope
     ? await modules.recorder.recordSigned({ ...draft, envelope })
     : await modules.recorder.record(draft);
+  audit(modules, begun, executed, asked, recorded, claims.assurance?.given ?? mode);
   return { ...recorded, retention };
+}
+
+/** Offers a complete answer to the auditor, which takes a sample that no node can foresee. */
+function audit(
+  { auditor }: RecordModules,
+  { masterSalt, routed }: Begun,
+  executed: ExecutedText,
+  { caller, body, parsed }: AskedText,
+  { execution }: Recorded,
+  assurance: string,
+): void {
+  const { digest } = execution;
+  if (executed.finish === "incomplete" || parsed.kind === "embedding") return;
+  if (!auditor?.wants({ executionDigest: digest, mode: executed.mode ?? "vanilla", assurance })) return;
+  auditor.offer({
+    executionDigest: digest,
+    node: routed.executor.subject,
+    claims: executed.claims,
+    subject: executed.subject,
+    masterSalt,
+    ...(caller.owner === undefined ? {} : { owner: caller.owner }),
+    assurance,
+    work: { kind: "text", body, parsed, target: routed.target, responseFields: executed.responseFields },
+  });
 }
 
 const NOTHING = new Uint8Array();
