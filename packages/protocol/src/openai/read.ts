@@ -8,7 +8,7 @@ import { parameterInvalid, parameterUnknown, parameterUnsupported, refusalOf } f
 export type JsonObject = { readonly [key: string]: JsonValue };
 
 /** Why a parameter that OpenAI has is refused, and what to do instead. `unless` names values that ask for nothing. */
-export type Unsupported = {
+type Unsupported = {
   readonly reason: string;
   readonly instead?: string;
   readonly unless?: (value: JsonValue) => boolean;

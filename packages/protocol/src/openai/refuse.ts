@@ -71,7 +71,7 @@ function plain(message: string): string {
 }
 
 /** `messages[0].content` for a path of keys and positions. */
-export function pathText(path: readonly PropertyKey[]): string {
+function pathText(path: readonly PropertyKey[]): string {
   let out = "";
   for (const part of path) {
     if (typeof part === "number") out += `[${part}]`;
