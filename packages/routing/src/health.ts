@@ -16,11 +16,11 @@ export type HealthState = "healthy" | "trial" | "ejected";
 /** Failures in a row that eject: fewer happen by chance, more cost callers. */
 export const EJECT_AFTER_FAILURES = 5;
 /** How many times the median error rate ejects, once both floors below are passed. */
-export const EJECT_OVER_MEDIAN = 3;
+const EJECT_OVER_MEDIAN = 3;
 /** Below this many outcomes a rate says nothing. */
 export const EJECT_MIN_SAMPLES = 20;
 /** Below this rate nobody is ejected by comparison: three times a median of nearly nothing is nearly nothing. */
-export const EJECT_MIN_RATE = 0.2;
+const EJECT_MIN_RATE = 0.2;
 /** The first ejection lasts this long, each further one twice as long as the one before. */
 export const EJECT_FIRST_MS = 5_000;
 export const EJECT_MAX_MS = 5 * 60_000;

@@ -10,7 +10,7 @@ import { candidateName } from "./candidate.ts";
 import type { RoutePolicy, RouteRequest, TokenBounds } from "./request.ts";
 
 /** Why a candidate may not answer whatever the moment, in the order in which it is looked at. */
-export const LASTING_REFUSALS = [
+const LASTING_REFUSALS = [
   "model",
   "digest",
   "kind",

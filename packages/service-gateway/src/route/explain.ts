@@ -15,7 +15,7 @@ export type Explanation = {
   readonly refusal: { readonly code: string; readonly error: string; readonly hints: readonly string[] } | null;
 };
 
-export type ExplainedCandidate = {
+type ExplainedCandidate = {
   readonly candidate: string;
   readonly node: string;
   readonly engine: string;
@@ -52,7 +52,8 @@ export function explanationOf(
   nowMs: number,
 ): Explanation {
   const { objective, assurance } = found;
-  const order = [...found.candidates].toSorted((a, b) => (b.score ?? -1) - (a.score ?? -1));
+  const rank = ({ outcome, score = -1 }: Considered): number => (outcome === "chosen" ? Infinity : score);
+  const order = found.candidates.toSorted((a, b) => (rank(b) > rank(a) ? 1 : rank(b) < rank(a) ? -1 : 0));
   return {
     model: asked.model,
     kind: asked.kind,

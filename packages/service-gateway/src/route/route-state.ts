@@ -10,7 +10,7 @@ export type TryEnd =
   | { readonly how: "cancelled" };
 
 /** One try, from its start to its end. Every member may be called more than once; the first call counts. */
-export type Lease = {
+type Lease = {
   readonly started: () => void;
   readonly firstByte: () => void;
   readonly ended: (end: TryEnd) => void;

@@ -5,7 +5,9 @@ import type { ListedEngineModel, ParsedText, TextExecutor, TextOutcome } from "@
 import { DEFAULT_ASSURANCE_POLICY, routeSeed } from "@assay/routing";
 import type { NodeCandidate } from "@assay/routing";
 import { PROFILE, decodeClaims, encodeClaims } from "@assay/receipts";
+import { MAX_PER_OWNER } from "./callers.ts";
 import type { Contract } from "./contracts.ts";
+import { MAX_EXPLAINED } from "./explain.ts";
 import { createTextRouter } from "./router.ts";
 import type { RouterOptions } from "./router.ts";
 import type { HubTextModel, RoutedUpstream } from "./sources.ts";
@@ -409,6 +411,15 @@ describe("callers", () => {
     expect(await route("a")).toBeDefined();
   });
 
+  it("have 256 at the same time where nobody set it otherwise", async () => {
+    const { router } = setup();
+    for (let i = 0; i < MAX_PER_OWNER; i++)
+      (await router.route(parsed("demo/chat"), { owner: "a" }, options())).started();
+    await expect(router.route(parsed("demo/chat"), { owner: "a" }, options())).rejects.toThrow(
+      code("caller_overloaded"),
+    );
+  });
+
   it("without a token are limited by their address only where that is set", async () => {
     const at = { remoteAddress: "192.0.2.1" };
     const { router } = setup({ limits: { maxPerAddress: 1 } });
@@ -537,6 +548,16 @@ describe("an explanation", () => {
     expect(found.choice?.reason.length).toBeGreaterThan(10);
     expect(found.refusal).toBeNull();
     expect(router.stats().inFlight).toBe(0);
+  });
+
+  it("shows so many candidates, the chosen among them", async () => {
+    const nodes = Array.from({ length: MAX_EXPLAINED + 5 }, (_, i) =>
+      node(`n${i}`, [holds(chat)], i % 100 === 7 ? {} : { draining: true }),
+    );
+    const { router } = setup({ nodes });
+    const { candidates, choice } = await router.explain(parsed("demo/chat"), {});
+    expect(candidates).toHaveLength(MAX_EXPLAINED);
+    expect(candidates[0]?.candidate).toBe(choice?.candidate);
   });
 
   it("says why nobody may answer instead of throwing it", async () => {

@@ -17,7 +17,7 @@ const MAX_CONTRACT_MODELS = 64;
 export const UPSTREAM_KINDS = ["openai", "anthropic", "gemini", "openai-compatible"] as const;
 export const TEXT_KINDS = ["chat", "completion", "embedding"] as const;
 
-export const priceSchema = z
+const priceSchema = z
   .strictObject({
     asset: z.string().regex(/^[\w.:/-]{1,64}$/),
     decimals: z.int().min(0).max(18).optional(),

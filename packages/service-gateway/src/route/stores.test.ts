@@ -108,6 +108,13 @@ describe("upstreams", () => {
     ["a price that is a number", { ...openai, prices: { "gpt-x": { asset: "USDC", perCall: 0.1 } } }],
     ["a price with a sign", { ...openai, prices: { "gpt-x": { asset: "USDC", perCall: "-1" } } }],
     ["a price without its asset", { ...openai, prices: { "gpt-x": { perCall: "1" } } }],
+    [
+      "2,001 listings",
+      {
+        ...openai,
+        prices: Object.fromEntries(Array.from({ length: 2001 }, (_, i) => [`m${i}`, { asset: "USDC" }])),
+      },
+    ],
     ["a country in words", { ...openai, country: "Germany" }],
     ["no room at all", { ...openai, maxInFlight: 0 }],
   ])("refuse %s", async (_, request) => {
@@ -238,6 +245,22 @@ describe("contracts", () => {
     const store = await open(file);
     await Promise.all(Array.from({ length: 20 }, (_, i) => store.put(`c${i}`, { models: ["a/b"] })));
     expect((await open(file)).list()).toHaveLength(20);
+  });
+
+  it("refuse to grow beyond what can be read again", async () => {
+    const models = Array.from({ length: 64 }, (_, i) => `m/${String(i).padStart(250, "x")}`);
+    const contracts = Object.fromEntries(Array.from({ length: 230 }, (_, i) => [`c${i}`, { models, changedAtMs: 1 }]));
+    const file = memory(JSON.stringify({ version: 1, contracts }));
+    const store = await open(file);
+    const before = file.bytes;
+    await expect(store.put("more", { models }).then(() => store.put("most", { models }))).resolves.toBeDefined();
+    await expect(
+      (async () => {
+        for (let i = 0; i < 40; i++) await store.put(`n${i}`, { models });
+      })(),
+    ).rejects.toThrow(code("request_too_large"));
+    expect(file.bytes).not.toBe(before);
+    await expect(open(file)).resolves.toBeDefined();
   });
 
   it("refuse a document that grew too large", async () => {

@@ -179,6 +179,6 @@ function invalid(sentence: string): AssayError {
   return new AssayError("upstream_invalid", sentence);
 }
 
-export function upstreamNotFound(name: string): AssayError {
+function upstreamNotFound(name: string): AssayError {
   return new AssayError("upstream_not_found", `There is no upstream named ${JSON.stringify(name.slice(0, 64))}.`);
 }
