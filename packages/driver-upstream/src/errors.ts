@@ -3,7 +3,7 @@ import { MAX_MESSAGE } from "./limits.ts";
 
 /** Codes of every error that leaves this driver. */
 export type UpstreamErrorCode =
-  | "config_invalid"
+  | "upstream_invalid"
   | "content_unsupported"
   | "context_exceeded"
   | "engine_interrupted"

@@ -166,7 +166,7 @@ describe("settings that are refused", () => {
     ["a limit of nothing", { limits: { maxRunning: 0 } }],
     ["a limit that is no number", { limits: { idleTimeoutMs: Number.NaN } }],
   ])("%s", (_, options) => {
-    expect(make(options)).toMatchObject({ code: "config_invalid" });
+    expect(make(options)).toMatchObject({ code: "upstream_invalid" });
   });
 
   it.each(["anthropic", "gemini", "openai"] as const)("%s without a key", (kind) => {

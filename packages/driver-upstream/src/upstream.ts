@@ -44,7 +44,7 @@ const MODEL = /^[\w][\w.:/@+-]{0,255}$/;
 const NAME = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
 
 /**
- * A language engine that another party runs, reached over HTTP. Refuses with `config_invalid`: a name, address or key
+ * A language engine that another party runs, reached over HTTP. Refuses with `upstream_invalid`: a name, address or key
  * that cannot be one, a key for a provider's API over plain HTTP beyond this machine, and a missing address.
  * Connections are made when first needed.
  */
@@ -155,5 +155,5 @@ function secretOf({ kind, apiKey }: UpstreamOptions, base: URL): string | undefi
 }
 
 function invalid(why: string): Error {
-  return upstreamError("config_invalid", `The upstream's settings are not acceptable: ${why}.`);
+  return upstreamError("upstream_invalid", `The upstream's settings are not acceptable: ${why}.`);
 }
