@@ -34,7 +34,8 @@ describe("examples of the how-to pages", () => {
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), "assay-examples-"));
-    home = await openHome({ ...sourceChild(), seed: true });
+    const languageChild = sourceChild("../../../driver-llm/src/child/main.ts");
+    home = await openHome({ ...sourceChild(), languageChild, seed: true });
   });
   afterAll(async () => {
     await home?.close();

@@ -20,14 +20,14 @@ const STATUS: Readonly<Record<string, number>> = {
 };
 
 /** Whatever was thrown, as an error with a code. */
-export function problemOf(error: unknown): AssayError {
+function problemOf(error: unknown): AssayError {
   return isAssayError(error)
     ? error
     : new AssayError("internal_error", "Something unexpected went wrong in the proxy.");
 }
 
 /** The status of a problem that the proxy itself has. */
-export function statusOf(problem: AssayError): number {
+function statusOf(problem: AssayError): number {
   return STATUS[problem.code] ?? (problem.code === "internal_error" ? 500 : 502);
 }
 

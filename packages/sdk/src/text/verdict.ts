@@ -129,7 +129,7 @@ function transcriptFact(claims: ExecutionClaims, { answer }: TextExchange): stri
 }
 
 /** Whether the client saw the answer's announced end. */
-export function isWhole({ answer }: TextExchange): boolean {
+function isWhole({ answer }: TextExchange): boolean {
   return !("frames" in answer) || answer.complete;
 }
 
