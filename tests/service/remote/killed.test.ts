@@ -77,9 +77,9 @@ test("killed at any point, nothing that was answered is lost, and nothing is the
   const subject = await node.ready;
 
   const answered: { readonly digest: string; readonly index: number }[] = [];
-  let stopped = false;
+  const stopping = new AbortController();
   const client = async (name: number): Promise<void> => {
-    for (let i = 0; !stopped; i++) {
+    for (let i = 0; !stopping.signal.aborted; i++) {
       try {
         const response = await fetch(`${url}/test/chat`, {
           method: "POST",
@@ -108,7 +108,7 @@ test("killed at any point, nothing that was answered is lost, and nothing is the
   };
 
   for (const victim of ["node", "gateway", "both", "node", "gateway"] as const) {
-    await more(15 + answered.length % 7);
+    await more(15 + (answered.length % 7));
     if (victim !== "gateway") await kill(node);
     if (victim !== "node") await kill(gateway);
     if (victim !== "node") {
@@ -121,7 +121,7 @@ test("killed at any point, nothing that was answered is lost, and nothing is the
     }
   }
   await more(10);
-  stopped = true;
+  stopping.abort();
   await clients;
   const end = Date.now() + 30_000;
   while (node.last() !== "owed 0 active") {

@@ -3,8 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bytesToHex } from "@assay/core";
 import { ed25519Signer, randomSeed } from "@assay/driver-crypto";
-import { decodeClaims, decodeEntry, parseStatement } from "@assay/receipts";
-import { decodeSidecar } from "@assay/service-gateway";
+import type { FileLog } from "@assay/driver-log";
+import { EMPTY_TRUST, decodeClaims, decodeEntry, encodeBundle, parseStatement } from "@assay/receipts";
+import type { Trust } from "@assay/receipts";
+import { createExporter, decodeSidecar } from "@assay/service-gateway";
+import { formatVkey } from "@assay/tlog";
+import { createVerifier } from "@assay/verifier";
 import { afterEach, describe, expect, test } from "vitest";
 import { createScriptedEngine } from "../text-engine.ts";
 import { chatRequest, doubled, startTestGateway, startTestNode, suite } from "./world.ts";
@@ -28,10 +32,7 @@ async function gateway(options: Partial<Parameters<typeof startTestGateway>[0]> 
   closing.push(() => started.close());
   return started;
 }
-async function node(
-  of: TestGateway,
-  options: Partial<Parameters<typeof startTestNode>[0]> = {},
-): Promise<TestNode> {
+async function node(of: TestGateway, options: Partial<Parameters<typeof startTestNode>[0]> = {}): Promise<TestNode> {
   const started = await startTestNode({ directory: folder(), gatewayUrl: of.url, operator, ...options });
   closing.push(() => started.close());
   return started;
@@ -76,6 +77,45 @@ describe("a node elsewhere", () => {
     expect(remote.outbox.waiting()).toBeUndefined();
   });
 
+  test("its receipt verifies for whoever trusts the gateway, with the node's keyset in the bundle", async () => {
+    const of = await gateway();
+    const remote = await node(of);
+    const { recorded } = await of.chat(remote.subject, chatRequest("to be checked"));
+    const exporter = createExporter({
+      log: of.log,
+      index: { supplements: () => Promise.resolve([]) } as never,
+      state: of.state,
+      suite,
+      logSigner: ed25519Signer(new Uint8Array(32).fill(3)),
+    });
+    const { bundle } = await exporter.bundle(recorded.logIndex, 2000);
+    const verify = (identities: Trust["identities"]) =>
+      createVerifier({
+        suite,
+        trust: {
+          ...EMPTY_TRUST,
+          identities,
+          logs: [
+            {
+              origin: of.log.origin,
+              keys: (of.log as FileLog).keys.map(formatVkey),
+              witnesses: [],
+              quorum: 0,
+            },
+          ],
+        },
+      })(encodeBundle(bundle), Date.now());
+    const own = {
+      algorithm: "ed25519" as const,
+      publicKey: of.identity.gateway.publicKey,
+      subject: of.gatewaySubject,
+      label: "local",
+    };
+    expect(await verify([own, ...of.registry.identities()])).toMatchObject({ status: "verified" });
+    expect(await verify([own])).toMatchObject({ status: "inconclusive" });
+    expect(bundle.keysets).toHaveLength(2);
+  });
+
   test("an answer without a stream is one frame, handed on only with its record", async () => {
     const of = await gateway();
     const remote = await node(of);
@@ -106,7 +146,10 @@ describe("a node elsewhere", () => {
     const remote = await node(of, {
       tensor: (request) => {
         const honest = doubled(request);
-        return { ...honest, outputs: honest.outputs.map((tensor) => ({ ...tensor, data: tensor.data.map((b) => b ^ 1) })) };
+        return {
+          ...honest,
+          outputs: honest.outputs.map((tensor) => ({ ...tensor, data: tensor.data.map((b) => b ^ 1) })),
+        };
       },
     });
     await expect(of.network.tensor(remote.subject)(tensorRequest([1]))).rejects.toMatchObject({

@@ -13,7 +13,15 @@ import { openLog } from "@assay/driver-log";
 import type { FileLog } from "@assay/driver-log";
 import { parseText } from "@assay/protocol";
 import type { Advertisement, LogSink, RemoteTensor, TextExecution, TextRequest, TextTarget } from "@assay/protocol";
-import { PROFILE, commitFields, createIssuer, encodeClaims, keyId, receiptSubject, tensorFields } from "@assay/receipts";
+import {
+  PROFILE,
+  commitFields,
+  createIssuer,
+  encodeClaims,
+  keyId,
+  receiptSubject,
+  tensorFields,
+} from "@assay/receipts";
 import type { ChainHead, Issuer, KeyUse } from "@assay/receipts";
 import {
   addNodeRoutes,
@@ -298,7 +306,10 @@ const ADVERTISEMENT: Advertisement = {
 };
 
 /** A chat of one message; streamed unless it is asked otherwise. */
-export function chatRequest(text: string, changes: { readonly stream?: boolean; readonly signal?: AbortSignal } = {}): TextRequest {
+export function chatRequest(
+  text: string,
+  changes: { readonly stream?: boolean; readonly signal?: AbortSignal } = {},
+): TextRequest {
   const stream = changes.stream ?? true;
   const body = new TextEncoder().encode(
     JSON.stringify({ model: MODEL, stream, messages: [{ role: "user", content: text }] }),

@@ -160,9 +160,9 @@ export function createAuditor(modules: AuditorModules, options: AuditorOptions):
     } catch (error) {
       if (stopping.signal.aborted) throw error;
       modules.onError(error);
-      return impossible(rule, isAssayError(error) ? error.code : "audit_failed");
+      return impossible(rule, isAssayError(error) ? error.code : "audit failed");
     }
-    return impossible(rule, "no_rule");
+    return impossible(rule, "no rule");
   };
 
   const tensors = async (
@@ -173,7 +173,7 @@ export function createAuditor(modules: AuditorModules, options: AuditorOptions):
     signal: AbortSignal,
   ): Promise<Finding> => {
     const again = await modules.tensor?.(work, job.node, signal);
-    if (!again || again.auditor === job.node) return impossible(profile, "no_other_node");
+    if (!again || again.auditor === job.node) return impossible(profile, "no other node");
     const cpuClass = claims.runtime?.["cpuClass"];
     const sameClass = cpuClass instanceof Uint8Array && bytesToHex(cpuClass) === again.cpuClass;
     const equality: EqualityRule =
@@ -210,7 +210,7 @@ export function createAuditor(modules: AuditorModules, options: AuditorOptions):
     signal: AbortSignal,
   ): Promise<Finding> => {
     const again = await modules.text?.(work, claims, job.node, signal);
-    if (!again || again.auditor === job.node) return impossible("llm", "no_other_node");
+    if (!again || again.auditor === job.node) return impossible("llm", "no other node");
     return {
       result: again.agrees ? "agree" : "disagree",
       rule: "llm-prefill",
@@ -309,9 +309,7 @@ export function createAuditor(modules: AuditorModules, options: AuditorOptions):
       disagreed: counts.disagree,
       impossible: counts.impossible,
     }),
-    async idle() {
-      while (running) await running;
-    },
+    idle: () => running ?? Promise.resolve(),
     async close() {
       stopping.abort();
       queue = [];

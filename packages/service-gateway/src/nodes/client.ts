@@ -77,6 +77,7 @@ const PASSED_ON: ReadonlySet<string> = new Set([
   "node_overloaded",
   "node_draining",
   "outbox_full",
+  "signer_overloaded",
   "storage_full",
 ]);
 

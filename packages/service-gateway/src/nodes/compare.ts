@@ -39,7 +39,9 @@ export function compareTensors(asked: readonly Tensor[], again: readonly Tensor[
       const difference = Object.is(x, y) || x === y || (Number.isNaN(x) && Number.isNaN(y)) ? 0 : Math.abs(x - y);
       const apart = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
       if (apart > largestDifference) largestDifference = apart;
-      if (rule.kind === "tolerance" && apart > rule.absolute + rule.relative * Math.abs(x)) equal = false;
+      // An infinity's own tolerance is infinite, and would make everything near it.
+      const within = rule.kind === "tolerance" ? rule.absolute + rule.relative * Math.abs(x) : 0;
+      if (apart > within || apart === Number.POSITIVE_INFINITY) equal = false;
     }
   }
   return { equal, largestDifference, compared };

@@ -125,7 +125,7 @@ export function createRemoteExecutor(modules: ExecutorModules): TextExecutor {
             if (message.kind === MESSAGE.finished) finished = decodeFinishedText(message.payload);
           }
         } catch (error) {
-          if (!finished) failure ??= error;
+          if (!finished) failure ??= unreadable(error);
           open.destroy();
         }
         over = true;
@@ -162,7 +162,7 @@ export function createRemoteExecutor(modules: ExecutorModules): TextExecutor {
             open.cancel();
             // The node's own word about the part that it did is on its way.
             draining = (async () => {
-              while (!over) await next(open);
+              for (let rest = await next(open); rest; rest = await next(open));
             })();
           }
         }
@@ -199,6 +199,13 @@ const LOSSES: ReadonlySet<string> = new Set([
 
 function isLoss(error: unknown): boolean {
   return isAssayError(error) && LOSSES.has(error.code);
+}
+
+/** A message that cannot be read is the node's fault, not the caller's. */
+function unreadable(error: unknown): unknown {
+  return isAssayError(error) && error.code === "node_message_invalid"
+    ? new AssayError("node_answer_invalid", error.message, { cause: error })
+    : error;
 }
 
 function cancelled(): AssayError<"request_cancelled"> {
@@ -318,7 +325,7 @@ export function createRemoteTensor(
     } catch (error) {
       if (request.signal.aborted) throw cancelled();
       if (isLoss(error)) modules.onLost();
-      throw error;
+      throw unreadable(error);
     } finally {
       request.signal.removeEventListener("abort", cancel);
       call.destroy();

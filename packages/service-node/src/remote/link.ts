@@ -87,7 +87,7 @@ export function createNodeLink(options: LinkOptions, modules: LinkModules): Node
   let issuer: Issuer | undefined;
   let joined: Joined | undefined;
   let state: PartyState | "unreachable" = "unreachable";
-  let stopped = false;
+  const stopping = new AbortController();
   let wake: (() => void) | undefined;
   let running: Promise<void> | undefined;
   /** When each waiting statement was first seen waiting: a set that only holds what waits. */
@@ -181,7 +181,7 @@ export function createNodeLink(options: LinkOptions, modules: LinkModules): Node
     }
     seenAtMs = still;
     // What was acknowledged while an offer was under way is not there any more.
-    while (!stopped) {
+    while (!stopping.signal.aborted) {
       const part = partOf(due);
       const last = part.at(-1)?.seq;
       if (last === undefined) return;
@@ -235,15 +235,15 @@ export function createNodeLink(options: LinkOptions, modules: LinkModules): Node
 
   const stay = async (): Promise<void> => {
     let backoff: number = retryFirstMs;
-    while (!stopped) {
+    while (!stopping.signal.aborted) {
       await pause(state === "unreachable" ? backoff : (joined?.heartbeatMs ?? backoff));
-      if (stopped) return;
+      if (stopping.signal.aborted) return;
       try {
         if (!joined) await join();
         await beat();
         backoff = retryFirstMs;
       } catch (error) {
-        if (stopped) return;
+        if (stopping.signal.aborted) return;
         // The gateway does not know this session: it was restored from a copy, or the node was removed.
         if (isAssayError(error) && error.code === "node_session_unknown") joined = undefined;
         if (state !== "unreachable") modules.onError?.(error);
@@ -295,7 +295,7 @@ export function createNodeLink(options: LinkOptions, modules: LinkModules): Node
     drain: () => call("drain", {}),
     leave: () => call("leave", {}),
     async close() {
-      stopped = true;
+      stopping.abort();
       wake?.();
       await running;
     },

@@ -118,7 +118,7 @@ export async function openOutbox(options: OutboxOptions): Promise<Outbox> {
       dropped++;
     };
     if (to - from > entries.size) {
-      for (const seq of [...entries.keys()]) if (seq >= from && seq < to) forget(seq);
+      for (const seq of entries.keys()) if (seq >= from && seq < to) forget(seq);
     } else for (let seq = from; seq < to; seq++) forget(seq);
     return dropped;
   }
