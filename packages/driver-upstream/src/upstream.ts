@@ -45,7 +45,7 @@ const NAME = /^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$/;
 
 /**
  * A language engine that another party runs, reached over HTTP. Refuses with `upstream_invalid`: a name, address or key
- * that cannot be one, a key for a provider's API over plain HTTP beyond this machine, and a missing address.
+ * that cannot be one, a key over plain HTTP to another machine, and a missing address.
  * Connections are made when first needed.
  */
 export function createUpstream(options: UpstreamOptions): LanguageEngine {
@@ -148,9 +148,8 @@ function secretOf({ kind, apiKey }: UpstreamOptions, base: URL): string | undefi
     throw invalid(`an upstream of the kind ${kind} needs an apiKey`);
   }
   if (!KEY.test(apiKey)) throw invalid("an upstream's apiKey is printable ASCII without spaces");
-  // Servers of one's own often speak plain HTTP in a network of one's own; a provider never does.
-  if (base.protocol === "http:" && kind !== "openai-compatible" && !LOOPBACK.test(base.hostname))
-    throw invalid("a provider's key is not sent over plain http");
+  if (base.protocol === "http:" && !LOOPBACK.test(base.hostname))
+    throw invalid("a key is not sent over plain http to another machine");
   return apiKey;
 }
 
