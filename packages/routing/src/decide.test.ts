@@ -496,6 +496,67 @@ describe("what a statement says of it", () => {
     expect(digest(request(), set, NOW)).toBe(base);
   });
 
+  it("has another digest when any member of a candidate or of a request differs", () => {
+    const full: Candidate = candidate({
+      version: "1",
+      manifestDigest: "aa",
+      aliases: ["x"],
+      family: "llama",
+      contextTokens: 1,
+      maxOutputTokens: 1,
+      attestation: { verifiedAtMs: 1, expiresAtMs: 2 },
+      jurisdiction: { country: "DE", evidence: "declared" },
+      price: { asset: "USDC", decimals: 6, perCall: "1", perMillionInputTokens: "1", perMillionOutputTokens: "1" },
+      cpuClass: "c",
+      accelerator: "g",
+      load: { inFlight: 1, slots: 1, capacity: 1, report: { depth: 1, ownAtReport: 1, atMs: 1 } },
+      lastSeenMs: 1,
+      draining: false,
+    });
+    const asked: RouteRequest = {
+      kind: "chat",
+      models: ["m"],
+      manifestDigest: "aa",
+      limits: [
+        {
+          objective: "price",
+          mode: "vanilla",
+          jurisdiction: ["DE"],
+          jurisdictionEvidence: "declared",
+          maxPrice: "1",
+          maxLatencyMs: 1,
+          family: "llama",
+          cpuClass: "c",
+          valueAtRisk: "1",
+        },
+      ],
+      tokens: { inputAtLeast: 1, inputAtMost: 1, outputAtMost: 1, choices: 1 },
+      whole: true,
+    };
+    // Every value at every depth, one changed at a time.
+    const changed = function* (value: unknown): Generator {
+      if (typeof value === "string") yield `${value}x`;
+      else if (typeof value === "number") yield value + 1;
+      else if (typeof value === "boolean") yield !value;
+      else
+        for (const [key, item] of Object.entries(value as object))
+          for (const other of changed(item))
+            yield Array.isArray(value) ? value.with(Number(key), other) : { ...(value as object), [key]: other };
+    };
+    const digests = new Set([Buffer.from(candidateSetDigest(suite, asked, [full], NOW)).toString("hex")]);
+    let count = 1;
+    for (const one of changed(full)) {
+      digests.add(Buffer.from(candidateSetDigest(suite, asked, [one as Candidate], NOW)).toString("hex"));
+      count++;
+    }
+    for (const one of changed(asked)) {
+      digests.add(Buffer.from(candidateSetDigest(suite, one as RouteRequest, [full], NOW)).toString("hex"));
+      count++;
+    }
+    expect(count).toBeGreaterThan(55);
+    expect(digests.size).toBe(count);
+  });
+
   it("differs for another receipt or another checkpoint", () => {
     const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
     expect(hex(routeSeed(suite, new Uint8Array(16), checkpointRoot))).not.toBe(hex(seed));

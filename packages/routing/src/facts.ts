@@ -1,4 +1,4 @@
-import { bytesToHex, canonicalJson } from "@assay/core";
+import { bytesToHex, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { Candidate } from "./candidate.ts";
 import type { Considered, Decision } from "./decide.ts";
@@ -25,8 +25,10 @@ export type DecisionSource = {
 };
 
 /**
- * SHA-256 over everything that a decision looked at, as canonical JSON (RFC 8785): with the same input and the same seed
- * {@link decide} gives the same answer, so whoever kept the input can show that it was followed.
+ * SHA-256 over everything that a decision looked at: with the same input and the same seed {@link decide} gives the same
+ * answer, so whoever kept the input can show that it was followed. The preimage is canonical JSON (RFC 8785): one array
+ * of the tag, the time, the request and every candidate, each an array of its members in the order below with `null` for
+ * what is absent. Arrays alone have no keys to be sorted, so the engine's own writer gives that form at once.
  */
 export function candidateSetDigest(
   suite: Pick<CryptoSuite, "sha256">,
@@ -34,9 +36,66 @@ export function candidateSetDigest(
   candidates: readonly Candidate[],
   nowMs: number,
 ): Uint8Array {
-  const { tried, ...asked } = request;
-  const input = { request: { ...asked, tried: [...(tried?.keys() ?? [])].toSorted() }, candidates, nowMs };
-  return suite.sha256(canonicalJson(input));
+  const input = [SET_TAG, nowMs, requestRow(request), candidates.map(candidateRow)];
+  return suite.sha256(utf8ToBytes(JSON.stringify(input)));
+}
+
+const SET_TAG = "assay/candidate-set/1";
+
+function requestRow({ kind, models, manifestDigest, limits, tokens, whole, tried }: RouteRequest): readonly unknown[] {
+  return [
+    kind,
+    models,
+    manifestDigest,
+    limits.map((one) => [
+      one.objective,
+      one.mode,
+      one.jurisdiction,
+      one.jurisdictionEvidence,
+      one.maxPrice,
+      one.maxLatencyMs,
+      one.family,
+      one.cpuClass,
+      one.valueAtRisk,
+    ]),
+    [tokens.inputAtLeast, tokens.inputAtMost, tokens.outputAtMost, tokens.choices],
+    whole === true,
+    [...(tried?.keys() ?? [])].toSorted(),
+  ];
+}
+
+function candidateRow(one: Candidate): readonly unknown[] {
+  const { attestation, jurisdiction, price, health, load, latency } = one;
+  return [
+    one.node,
+    one.engine,
+    one.model,
+    one.version,
+    one.manifestDigest,
+    one.aliases,
+    one.kinds,
+    one.family,
+    one.contextTokens,
+    one.maxOutputTokens,
+    one.securityModes,
+    attestation && [attestation.verifiedAtMs, attestation.expiresAtMs],
+    one.auditable,
+    jurisdiction && [jurisdiction.country, jurisdiction.evidence],
+    price && [price.asset, price.decimals, price.perCall, price.perMillionInputTokens, price.perMillionOutputTokens],
+    one.cpuClass,
+    one.accelerator,
+    one.warm,
+    [health.consecutiveFailures, health.errorRate, health.samples, health.ejections, health.ejectedUntilMs],
+    [
+      load.inFlight,
+      load.slots,
+      load.capacity,
+      load.report && [load.report.depth, load.report.ownAtReport, load.report.atMs],
+    ],
+    latency && [latency.firstByteMs, latency.perTokenMs, latency.serviceMs, latency.samples],
+    one.lastSeenMs,
+    one.draining,
+  ];
 }
 
 /** The `route` claim of a decision. `chosen` is the node that signs; candidates are named with their targets. */

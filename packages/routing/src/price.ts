@@ -30,12 +30,26 @@ const MILLION_DIGITS = 6;
  * Throws `decimal_invalid` for a listing that is not one, and for tokens that are no counts.
  */
 export function costOf(price: Price, { inputTokens, outputTokens }: TokenCount): bigint {
+  const { call, input, output } = ratesOf(price);
+  return call + input * tokens(inputTokens) + output * tokens(outputTokens);
+}
+
+type Rates = { readonly call: bigint; readonly input: bigint; readonly output: bigint };
+// A listing is read once and priced with at every decision; it is data that nobody changes.
+const rates = new WeakMap<Price, Rates>();
+
+/** Rates in units of 10^-24: of a call, of one input token, of one output token. */
+function ratesOf(price: Price): Rates {
+  const known = rates.get(price);
+  if (known) return known;
   const rate = (text: string | undefined, what: string): bigint => (text === undefined ? 0n : parseDecimal(text, what));
-  return (
-    rate(price.perCall, "A price per call") * MILLION +
-    rate(price.perMillionInputTokens, "A price per million input tokens") * tokens(inputTokens) +
-    rate(price.perMillionOutputTokens, "A price per million output tokens") * tokens(outputTokens)
-  );
+  const read = {
+    call: rate(price.perCall, "A price per call") * MILLION,
+    input: rate(price.perMillionInputTokens, "A price per million input tokens"),
+    output: rate(price.perMillionOutputTokens, "A price per million output tokens"),
+  };
+  rates.set(price, read);
+  return read;
 }
 
 /** A limit or amount in decimal text, in the units of {@link costOf}. */
@@ -64,7 +78,8 @@ export function costToDecimal(cost: bigint): string {
 
 /** Whether every rate of a listing is zero. */
 export function isFree(price: Price): boolean {
-  return costOf(price, { inputTokens: 1, outputTokens: 1 }) === 0n;
+  const { call, input, output } = ratesOf(price);
+  return call === 0n && input === 0n && output === 0n;
 }
 
 /**
