@@ -1,16 +1,17 @@
-import type { JsonValue } from "@assay/core";
-import type { GenerateParameters, Tool } from "@assay/protocol";
+import type { GenerateParameters, ResponseFormat, Tool } from "@assay/protocol";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, describe, expect, test } from "vitest";
 import { createLocalEngine } from "./engine.ts";
 import { chatRequest, collect, completionRequest, only } from "./testing/helpers.ts";
-import { CONTEXT, SPECIAL, modelFolders, sourceChild, tinyDecoder, tinyEncoder } from "./testing/tiny-model.ts";
+import { CONTEXT, SPECIAL, bundledChild, modelFolders, tinyDecoder, tinyEncoder } from "./testing/tiny-model.ts";
 
 const folders = modelFolders();
-const engine = createLocalEngine(sourceChild());
+const child = bundledChild();
+const engine = createLocalEngine({ childEntry: child.childEntry });
 afterAll(async () => {
   await engine.close();
   folders.remove();
+  child.remove();
 });
 const model = folders.model();
 const code = (wanted: string) => expect.objectContaining({ code: wanted });
@@ -109,7 +110,7 @@ describe("an answer", () => {
   });
 
   test("a prompt that begins alike is computed once, and the answer is the same", async () => {
-    const cold = createLocalEngine({ ...sourceChild(), cacheBytes: 0, prefillChunk: 7 });
+    const cold = createLocalEngine({ childEntry: child.childEntry, cacheBytes: 0, prefillChunk: 7 });
     try {
       const first = chatRequest(model, "a shared beginning of some length", { temperature: 0, max_tokens: 10 });
       const second = chatRequest(model, "a shared beginning of some length, and more", {
@@ -174,7 +175,7 @@ describe("an answer", () => {
 });
 
 describe("a constrained answer", () => {
-  const schema: JsonValue = {
+  const schema: Extract<ResponseFormat, { type: "json_schema" }>["json_schema"]["schema"] = {
     type: "object",
     properties: {
       name: { type: "string", minLength: 1, maxLength: 6 },
@@ -200,7 +201,7 @@ describe("a constrained answer", () => {
   test("always parses and satisfies its schema, whatever the model would rather say", async () => {
     const format = {
       type: "json_schema" as const,
-      json_schema: { name: "person", schema: schema as Record<string, JsonValue> },
+      json_schema: { name: "person", schema: schema },
     };
     const answers = await Promise.all(
       Array.from(
@@ -273,7 +274,7 @@ describe("a constrained answer", () => {
   });
 
   test("too few tokens cut it off and say so", async () => {
-    const format = { type: "json_schema" as const, json_schema: { schema: schema as Record<string, JsonValue> } };
+    const format = { type: "json_schema" as const, json_schema: { schema: schema } };
     const answer = only(await collect(engine, chatRequest(model, "q", { response_format: format, max_tokens: 4 })));
     expect(answer).toMatchObject({ finish: "length" });
     expect(answer.text.startsWith('{"na')).toBe(true);

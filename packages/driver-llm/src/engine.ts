@@ -33,7 +33,7 @@ export type LocalEngineStats = {
   readonly restarts: number;
 };
 
-export type LocalEngine = LanguageEngine & {
+export type LocalEngine = Omit<LanguageEngine, "stats"> & {
   readonly stats: () => LocalEngineStats;
   /**
    * Loads a model ahead of its first request, and says what it can do. Throws `model_digest_mismatch`, `model_invalid`

@@ -148,7 +148,7 @@ export function startLane(settings: Settings): Lane {
     if (chunk[0] === STATUS_MEMORY) cause ??= "memory";
     if (chunk[0] === STATUS_DEADLINE && chunk.length >= 6 && cause === undefined) {
       cause = "deadline";
-      late = { id: chunk.readUInt32LE(1), stage: STAGES[chunk[5] ?? 0] ?? "turn" };
+      late = { id: chunk.readUInt32LE(1), stage: STAGES[chunk[5] ?? 0] ?? "step" };
     }
   });
   child.stderr?.on("data", (chunk: Buffer) => {

@@ -32,8 +32,8 @@ export const START_TIMEOUT_MS = 60_000;
 export const STEP_TIMEOUT_MS = 30_000;
 /** Milliseconds for rendering a template and splitting the prompt into tokens; templates are programs. */
 export const PREPARE_TIMEOUT_MS = 5_000;
-/** Milliseconds for everything else that a child does between two looks at its channel. */
-export const TURN_TIMEOUT_MS = 10_000;
+/** Milliseconds that a token waits for the next ones to share its message; nobody sees a delay as short as this. */
+export const COALESCE_MS = 5;
 /** Milliseconds of silence after which a working child is asked whether it lives, and then given as long to say so. */
 export const SILENCE_MS = 180_000;
 /** Milliseconds that `close` leaves to running requests. */

@@ -24,6 +24,17 @@ const DOMAIN = 1;
 /** No noise is larger than this or smaller than that: the generator's words have 32 bits. */
 const MOST_NOISE = noiseOf(0xffff_ffff);
 
+/** Smallest whole noise that {@link LEAST_WORD} knows. */
+const LEAST_NOISE = -4;
+/**
+ * By whole noise n, from {@link LEAST_NOISE} up: words below this one give less noise than n. Most draws are dismissed
+ * by it without a logarithm; it is a little low, so that rounding dismisses none wrongly.
+ */
+const LEAST_WORD = Float64Array.from(
+  { length: Math.ceil(MOST_NOISE) - LEAST_NOISE + 1 },
+  (_, index) => Math.floor(2 ** 32 * Math.exp(-Math.exp(-(index + LEAST_NOISE)))) - 2,
+);
+
 export type Sampling = {
   /** 0 is greedy. */
   readonly temperature: number;
@@ -141,13 +152,16 @@ export function createSampler(vocabularySize: number): Sampler {
     for (let at = 0; at < count; at++) {
       const token = candidates[at] ?? 0;
       const score = scores[token] ?? 0;
+      const needed = most - score;
       // Even the largest noise would not do, so none is drawn.
-      if (score + MOST_NOISE < most) continue;
+      if (needed > MOST_NOISE) continue;
       if (token >> 2 !== block) {
         block = token >> 2;
         philox4x32(words, block, draw.position, draw.choice, DOMAIN, key0, key1);
       }
-      const noisyScore = score + noiseOf(words[token & 3] ?? 0);
+      const word = words[token & 3] ?? 0;
+      if (needed > LEAST_NOISE && word < (LEAST_WORD[Math.floor(needed) - LEAST_NOISE] ?? 0)) continue;
+      const noisyScore = score + noiseOf(word);
       if (noisyScore > most || (noisyScore === most && token < best)) {
         best = token;
         most = noisyScore;

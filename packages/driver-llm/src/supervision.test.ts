@@ -5,16 +5,20 @@ import { createLocalEngine } from "./engine.ts";
 import type { LocalEngine } from "./engine.ts";
 import type { LocalEngineOptions } from "./options.ts";
 import { chatRequest, collect, completionRequest, only } from "./testing/helpers.ts";
-import { CONTEXT, SPECIAL, modelFolders, sourceChild, tinyDecoder } from "./testing/tiny-model.ts";
+import { CONTEXT, SPECIAL, bundledChild, modelFolders, tinyDecoder } from "./testing/tiny-model.ts";
 
 const folders = modelFolders();
+const child = bundledChild();
 const open: LocalEngine[] = [];
 afterEach(async () => {
   await Promise.all(open.splice(0).map(async (engine) => await engine.close()));
 });
-afterAll(() => folders.remove());
+afterAll(() => {
+  folders.remove();
+  child.remove();
+});
 const engineWith = (options: Partial<LocalEngineOptions> = {}): LocalEngine => {
-  const engine = createLocalEngine({ ...sourceChild(), closeDrainMs: 10, ...options });
+  const engine = createLocalEngine({ childEntry: child.childEntry, closeDrainMs: 10, ...options });
   open.push(engine);
   return engine;
 };

@@ -5,7 +5,7 @@ import { llmError } from "../errors.ts";
 import { KIND, createFrameReader, writeFrame } from "../frame.ts";
 import { count, decodeControl, encodeControl, isObject, list } from "../json.ts";
 import type { JsonObject } from "../json.ts";
-import { MAX_CONTROL_BYTES, TURN_TIMEOUT_MS } from "../limits.ts";
+import { COALESCE_MS, MAX_CONTROL_BYTES } from "../limits.ts";
 import { cpuClass } from "./cpu-class.ts";
 import { createEmbedding, prepareEmbedding } from "./embedding.ts";
 import type { Embedded } from "./embedding.ts";
@@ -70,24 +70,55 @@ export async function serveChild(settings: ChildSettings): Promise<void> {
       watchdog.end();
     }
   };
-  const fail = (id: number, error: unknown): void => {
+  const forget = (id: number): void => {
     credits.delete(id);
+    unsent.delete(id);
+    sentMs.delete(id);
+  };
+  const fail = (id: number, error: unknown): void => {
+    flush(id);
+    forget(id);
     send(KIND.failed, id, faultOf(error));
   };
   const drop = (job: Job): void => {
     jobs = jobs.filter((other) => other !== job);
-    credits.delete(job.id);
+    forget(job.id);
     job.close();
   };
 
+  /** Events of fast networks wait a little for the next ones, so that a message carries several tokens. */
+  const unsent = new Map<
+    number,
+    { readonly dueMs: number; readonly events: ChoiceDelta[]; readonly tokens: number[] }
+  >();
+  const sentMs = new Map<number, number>();
+  const flush = (id: number): void => {
+    const batch = unsent.get(id);
+    if (batch === undefined) return;
+    unsent.delete(id);
+    sentMs.set(id, performance.now());
+    credits.set(id, (credits.get(id) ?? 0) - 1);
+    send(KIND.events, id, { events: batch.events, tokens: batch.tokens });
+  };
+  const flushDue = (nowMs: number): void => {
+    for (const [id, { dueMs }] of unsent) if (nowMs >= dueMs) flush(id);
+  };
   const outletOf = (id: number): Outlet => ({
     room: () => (credits.get(id) ?? 0) > 0,
     started: ({ stated, promptTokens, cachedTokens }) => send(KIND.started, id, { stated, promptTokens, cachedTokens }),
     events: (deltas: readonly ChoiceDelta[], tokens) => {
-      credits.set(id, (credits.get(id) ?? 0) - 1);
-      send(KIND.events, id, { events: deltas, tokens });
+      const batch = unsent.get(id);
+      if (batch !== undefined) {
+        batch.events.push(...deltas);
+        batch.tokens.push(...tokens);
+        return;
+      }
+      unsent.set(id, { dueMs: (sentMs.get(id) ?? 0) + COALESCE_MS, events: [...deltas], tokens: [...tokens] });
     },
-    done: (outcome) => send(KIND.done, id, outcome),
+    done: (outcome) => {
+      flush(id);
+      send(KIND.done, id, outcome);
+    },
   });
   const modelOf = (message: JsonObject): Model => {
     const model = models.get(count(message["session"]));
@@ -163,6 +194,7 @@ export async function serveChild(settings: ChildSettings): Promise<void> {
         continue;
       }
       const job = nextJob();
+      if (unsent.size > 0) flushDue(job === undefined ? Infinity : performance.now());
       if (job === undefined) {
         await new Promise<void>((resolve) => {
           wake = resolve;
@@ -218,7 +250,6 @@ export async function serveChild(settings: ChildSettings): Promise<void> {
     engineSha256: ort.sha256,
     cpuClass: classSha256,
     rssBytes: process.memoryUsage.rss(),
-    turnTimeoutMs: TURN_TIMEOUT_MS,
   });
   await work();
 }

@@ -7,7 +7,7 @@ export const STATUS_MEMORY = 0x4d;
 export const STATUS_DEADLINE = 0x44;
 
 /** What a child is doing when it is late. */
-export const STAGES = ["turn", "load", "prepare", "step"] as const;
+export const STAGES = ["load", "prepare", "step"] as const;
 export type Stage = (typeof STAGES)[number];
 
 /**

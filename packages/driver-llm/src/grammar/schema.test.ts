@@ -113,7 +113,7 @@ describe("a schema's grammar", () => {
       const root = expression(schema);
       const valid = validator(schema);
       let ended = 0;
-      for (let seed = 1; seed <= 60; seed++) {
+      for (let seed = 1; seed <= 30; seed++) {
         const text = sample(root, generator(seed * 7919));
         if (text === undefined) continue;
         ended++;
@@ -121,7 +121,7 @@ describe("a schema's grammar", () => {
         const value: JsonValue = JSON.parse(text);
         expect(valid(value), `${text} against ${JSON.stringify(valid.errors)}`).toBe(true);
       }
-      expect(ended).toBeGreaterThan(20);
+      expect(ended).toBeGreaterThan(10);
     });
   }
 
@@ -271,9 +271,9 @@ describe("a schema's grammar", () => {
         expect(valid(value), `${text}: ${JSON.stringify(valid.errors)}`).toBe(true);
         expect(pythonJson(value).length).toBeLessThanOrEqual(text.length + 64);
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
-    expect(ended).toBeGreaterThan(60);
+    expect(ended).toBeGreaterThan(30);
   });
 });
 

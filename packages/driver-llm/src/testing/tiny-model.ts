@@ -1,10 +1,11 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { EngineModel } from "@assay/protocol";
+import { buildSync } from "esbuild";
 import { sequence } from "../child/cpu-class.ts";
 import { ONNX_TYPE, encodeOnnx, floats, longs } from "../onnx-writer.ts";
 import type { OnnxGraph } from "../onnx-writer.ts";
@@ -271,4 +272,25 @@ export function sourceChild(): { readonly childEntry: string; readonly nodeArgs:
     childEntry: join(dirname(fileURLToPath(import.meta.url)), "../child/main.ts"),
     nodeArgs: ["--conditions=assay-source", "--import", loader],
   };
+}
+
+/**
+ * The child's program in one file, as it is shipped; it starts several times faster than from its source. It lies in
+ * the package's build folder, where the engine is found, until `remove` is called.
+ */
+export function bundledChild(): { readonly childEntry: string; readonly remove: () => void } {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const folder = join(here, "../../dist", `test-${randomUUID()}`);
+  const childEntry = join(folder, "llm-child.js");
+  buildSync({
+    entryPoints: [join(here, "../child/main.ts")],
+    outfile: childEntry,
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    conditions: ["assay-source"],
+    external: ["onnxruntime-node"],
+    logLevel: "error",
+  });
+  return { childEntry, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
