@@ -133,6 +133,11 @@ function createWorld(): World {
       server.databaseReady.catch(() => undefined);
       return server;
     },
+    async startNode(options) {
+      const { startNode } = await import("./server/start-node.ts");
+      const logLevel = config.logLevel ?? (stderr.isTerminal ? "warn" : "info");
+      return startNode({ ...options, child: ortChild, languageChild, logLevel });
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import type { CliContext } from "./command.ts";
 import type { GatewayFlags } from "./gateway.ts";
 import { identify, one, perhaps, retention, save, trust, url } from "./flags.ts";
 import { helpIntegration } from "./help.ts";
+import { node } from "./node-commands.ts";
 import * as parse from "./parse-flags.ts";
 import type { Style } from "./style.ts";
 import { chat, proxy, route, upstream } from "./text-commands.ts";
@@ -458,6 +459,7 @@ export function buildCli(
       model,
       route,
       upstream,
+      node,
       proxy,
       receipt,
       trust: trustRoutes,

@@ -82,6 +82,11 @@ export async function withGateway<Result>(
   }
 }
 
+/** The address of the gateway that runs with this home, as it left it; it may be gone. */
+export function gatewayUrlOf(world: World): Promise<string | undefined> {
+  return localUrl(world);
+}
+
 async function start(world: World): Promise<RunningServer> {
   const settings = await world.serverSettings();
   try {

@@ -1,4 +1,5 @@
 import type { Fetch } from "@assay/sdk";
+import type { NodeConfig, RunningNode } from "../server/start-node.ts";
 
 /** A stream that the program writes to. */
 export type Sink = {
@@ -66,6 +67,10 @@ export type World = {
   }>;
   /** Starts the server over `home` in this process. Rejects with `log_locked` when another process has it. */
   readonly startServer: (options: ServerOptions) => Promise<RunningServer>;
+  /** Starts a node in this process that executes for a gateway elsewhere. */
+  readonly startNode: (
+    options: Omit<NodeConfig, "child" | "languageChild" | "logger" | "logLevel">,
+  ) => Promise<RunningNode>;
   /** Folder of the demo models and their samples. */
   readonly modelsFolder: string;
   /** How the processes that hold models of tensors are started. */

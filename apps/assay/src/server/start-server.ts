@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { destination, pino } from "pino";
 import type { Logger } from "pino";
-import { AssayError, bytesToHex } from "@assay/core";
+import { AssayError, bytesToHex, isAssayError } from "@assay/core";
 import { openBlobStore } from "@assay/driver-blobs";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
 import { openLog } from "@assay/driver-log";
@@ -25,21 +25,26 @@ import {
   startGateway,
   startIndexer,
 } from "@assay/service-gateway";
-import type { Indexer } from "@assay/service-gateway";
+import type { DecodedRecord, Indexer } from "@assay/service-gateway";
 import { createHub } from "@assay/service-hub";
 import type { Hub } from "@assay/service-hub";
 import { createNode, timeOrderedId } from "@assay/service-node";
 import { formatVkey } from "@assay/tlog";
 import { TEXT_LIMITS } from "@assay/protocol";
+import type { TextExecutor } from "@assay/protocol";
 import { seedDemoModels } from "../demo/seed.ts";
 import { startDatabase } from "./database.ts";
+import { DEFAULT_AUDIT_SHARE, startAuditing } from "./auditing.ts";
 import { deferStores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
+import { createNodes, followAdmissions, openNodeBook, withParties } from "./nodes.ts";
+import type { Nodes } from "./nodes.ts";
 import { openParties } from "./parties.ts";
 import { pooledRandom } from "./randomness.ts";
 import { recentReceipts } from "./recent.ts";
 import { followRoots } from "./roots.ts";
+import { routeTensors } from "./tensors.ts";
 import { openText } from "./text.ts";
 import { startWitnessing, witnessKeys } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
@@ -64,6 +69,8 @@ export type ServerConfig = {
   /** Where log lines go; default standard error. */
   readonly logger?: Logger;
   readonly runtime?: Partial<Parameters<typeof createOrtRuntime>[0]>;
+  /** Share of vanilla receipts that another node executes again, 0 to 1. */
+  readonly auditShare?: number;
   readonly maxBodyBytes?: number;
   /** Longest a request may take to arrive, milliseconds. */
   readonly requestTimeoutMs?: number;
@@ -173,6 +180,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
             logger.warn({ err: describe(error) }, "index is behind the log");
         },
       });
+    const onRecorded = (decoded: readonly DecodedRecord[], next: number): void => {
+      state.apply(decoded, next);
+      indexer?.offer(decoded);
+    };
+    const book = await openNodeBook({ path: at("nodes.json"), state, log, suite, now });
     const recorder = createRecorder({
       log,
       suite,
@@ -182,10 +194,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       }),
       rotate: (heads) => parties.issue(heads),
       now,
-      onRecorded: (decoded, next) => {
-        state.apply(decoded, next);
-        indexer?.offer(decoded);
-      },
+      onRecorded,
+      verifySigned: book.verifier.verify,
+      isLogged: (issuer, seq) => state.chain(issuer).has(seq),
     });
     await recorder.begin();
     undo.push(() => recorder.drain());
@@ -214,6 +225,28 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       ...config.runtime,
     });
     undo.push(() => runtime.close());
+    const auth = createAuth({
+      secrets: stores.secrets,
+      suite,
+      challengeSecret: keystore.secret("challenges"),
+      operatorKey: ownerKey.publicKey,
+      now,
+    });
+    const nodes = await createNodes({
+      ...book,
+      log,
+      state,
+      recorder,
+      auth,
+      blobs,
+      suite,
+      operatorKey: ownerKey.publicKey,
+      onRecorded,
+      now,
+      lendsLog: true,
+      onHeard: (subject, atMs) => text.router.heard(subject, atMs),
+    });
+    undo.push(() => nodes.close());
     const random = pooledRandom();
     const node = createNode({ runtime, suite, now, random });
     const roots = followRoots(log, logger);
@@ -227,11 +260,25 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       secret: keystore.secret("upstreams"),
       nodeSubject: parties.nodeSubject,
       checkpointRoot: roots.latest,
-      nodes: () => [],
-      nodeExecutor: () => undefined,
+      nodes: () => book.registry.candidates(),
+      nodeExecutor: (subject) => executorOf(nodes, subject),
       logger,
     });
     undo.push(() => text.close());
+    const auditor = startAuditing(config.auditShare ?? DEFAULT_AUDIT_SHARE, {
+      recorder,
+      registry: book.registry,
+      network: nodes.network,
+      suite,
+      now,
+      random,
+      secret: keystore.secret("audits"),
+      localSubject: parties.nodeSubject,
+      local: (request) => node.execute(request),
+      engine: text.local,
+      logger,
+    });
+    undo.push(() => auditor.close());
 
     const trust: Trust = {
       identities: parties.identities,
@@ -252,6 +299,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     if ((await readFileIfThere(at("trust.json"))) === undefined) {
       await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
     }
+
+    const admissions = followAdmissions(book.registry, at("trust.json"), logger);
+    undo.push(() => admissions.stop());
 
     indexer = follow();
     undo.push(async () => {
@@ -305,13 +355,6 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       },
       { name: "assay_process_resident_bytes", help: "Memory of this process.", read: () => process.memoryUsage.rss() },
     ]);
-    const auth = createAuth({
-      secrets: stores.secrets,
-      suite,
-      challengeSecret: keystore.secret("challenges"),
-      operatorKey: ownerKey.publicKey,
-      now,
-    });
     const vault = createOpeningVault(keystore.secret("openings"));
     const exporter = createExporter({
       log,
@@ -333,7 +376,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       vault,
       auth,
       metrics,
-      trust: () => trust,
+      trust: () => withParties(trust, book.registry),
       logKeys: log.keys.map(formatVkey),
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
@@ -346,6 +389,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     mountRouteApi(api, { auth, ...text });
+    nodes.routes(api);
     const gateway = await startGateway(
       {
         host: config.host,
@@ -356,7 +400,12 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
         api,
         logger,
         infer: {
-          execute: (request) => node.execute(request),
+          execute: routeTensors((request) => node.execute(request), {
+            registry: book.registry,
+            router: text.router,
+            network: nodes.network,
+          }),
+          auditor,
           model: servable,
           rawInput: async (model) => {
             const { signature } = await hub.facts(hub.catalogue.resolve(model.name, model.version));
@@ -383,6 +432,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           recorder,
           vault,
           suite,
+          auditor,
           onReceipt: recent.add,
           auth,
           metrics,
@@ -423,6 +473,16 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     };
   } catch (error) {
     await unwind(undo);
+    throw error;
+  }
+}
+
+/** How the router reaches a node; undefined for one that has just left. */
+function executorOf({ network }: Nodes, subject: string): TextExecutor | undefined {
+  try {
+    return network.executor(subject);
+  } catch (error) {
+    if (isAssayError(error)) return undefined;
     throw error;
   }
 }

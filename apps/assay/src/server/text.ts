@@ -155,8 +155,7 @@ function routed(upstream: Upstream, engine: LanguageEngine): RoutedUpstream {
   return {
     name: upstream.name,
     models: () => engine.models(),
-    // The schema leaves keys out and never sets one to undefined; its inferred type does not say so.
-    ...(upstream.prices ? { prices: upstream.prices as NonNullable<RoutedUpstream["prices"]> } : {}),
+    ...(upstream.prices ? { prices: upstream.prices } : {}),
     ...(upstream.families ? { families: upstream.families } : {}),
     ...(upstream.country === undefined ? {} : { country: upstream.country }),
     ...(upstream.maxInFlight === undefined ? {} : { maxInFlight: upstream.maxInFlight }),

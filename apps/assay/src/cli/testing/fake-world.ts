@@ -60,6 +60,7 @@ export function makeFakeHome(defaults: Partial<World> & FakeStreams = {}): FakeH
         variable: () => undefined,
         serverSettings: () => Promise.resolve({ host: "127.0.0.1", port: 0 }),
         startServer: () => Promise.reject(new Error("this test starts no server")),
+        startNode: () => Promise.reject(new Error("this test starts no node")),
         ...all,
         stdout: out.sink,
         stderr: err.sink,
