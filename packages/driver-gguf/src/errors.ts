@@ -1,7 +1,7 @@
 import { AssayError } from "@assay/core";
 
 /** Codes of every error that leaves this driver. */
-export const GGUF_CODES = [
+const GGUF_CODES = [
   "content_unsupported",
   "context_exceeded",
   "engine_interrupted",

@@ -7,7 +7,7 @@ import { readMessage } from "./wire.ts";
 import type { FromChild, Loaded, ToChild } from "./wire.ts";
 
 /** What one generation hears. */
-export type Listener = {
+type Listener = {
   readonly message: (message: Extract<FromChild, { readonly id: number }>) => void;
   /** The child is gone, and the answer with it. */
   readonly died: (error: AssayError) => void;

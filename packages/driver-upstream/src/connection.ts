@@ -18,7 +18,7 @@ import type { Transport, TransportAnswer } from "./transport.ts";
 
 export type UpstreamKind = "openai" | "anthropic" | "gemini" | "openai-compatible";
 
-export type SendOptions = {
+type SendOptions = {
   readonly method: "GET" | "POST";
   /** Path and query, absolute. */
   readonly path: string;

@@ -12,7 +12,7 @@ import type { UpstreamLimits } from "./limits.ts";
 /** What is known of the other end of a connection. */
 type Peer = { spkiSha256?: string };
 
-export type TransportRequest = {
+type TransportRequest = {
   readonly method: "GET" | "POST";
   /** Path and query, absolute. */
   readonly path: string;

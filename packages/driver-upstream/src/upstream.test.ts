@@ -16,6 +16,7 @@ import type { LanguageEngine, UpstreamFacts } from "@assay/protocol";
 import { afterEach, describe, expect, it } from "vitest";
 import { createUpstream } from "./index.ts";
 import type { UpstreamKind, UpstreamLimits, UpstreamOptions } from "./index.ts";
+import { MAX_MODELS_BYTES } from "./limits.ts";
 import { makeCertificate } from "./testing/certificate.ts";
 import { chat, codeOf, read, SECRET, upstreamAt } from "./testing/harness.ts";
 
@@ -265,6 +266,16 @@ describe("the list of models", () => {
     expect(models[0]?.name).toBe("m0");
   });
 
+  it("is refused when it is too large, or none", async () => {
+    for (const body of [JSON.stringify({ data: [], padding: "x".repeat(MAX_MODELS_BYTES) }), "[]", "oops"]) {
+      const { engine } = await play((_, response) => {
+        response.writeHead(200, { "content-type": "application/json" });
+        response.end(body);
+      });
+      await expect(engine.models()).rejects.toMatchObject({ code: "upstream_malformed" });
+    }
+  });
+
   it("reads the context that servers of one's own name", async () => {
     const { engine } = await play((_, response) =>
       sendJson(response, 200, {
@@ -299,6 +310,7 @@ describe("embeddings", () => {
       ],
     ],
     ["nothing", []],
+    ["vectors that are too long", [Array.from({ length: 65_537 }, () => 0), Array.from({ length: 65_537 }, () => 0)]],
   ])("refuses %s", async (_, rows) => {
     const { engine } = await play((_request, response) =>
       sendJson(response, 200, { data: rows.map((embedding, index) => ({ index, embedding })), model: "e" }),

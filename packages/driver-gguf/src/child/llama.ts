@@ -22,12 +22,12 @@ export type LlamaModule = {
   readonly JinjaTemplateChatWrapper: new (options: { template: string; tokenizer?: unknown }) => ChatWrapper;
   readonly LlamaLogLevel: { readonly error: string };
 };
-export type TokenBias = { readonly set: (token: number, bias: "never" | { readonly logit: number }) => unknown };
+type TokenBias = { readonly set: (token: number, bias: "never" | { readonly logit: number }) => unknown };
 export type Grammar = {
   readonly stopGenerationTriggers: readonly (string | Text | readonly (string | number)[])[];
 };
-export type Text = { readonly tokenize: (tokenizer: unknown) => number[] };
-export type ChatItem =
+type Text = { readonly tokenize: (tokenizer: unknown) => number[] };
+type ChatItem =
   | { readonly type: "system" | "user"; readonly text: string }
   | { readonly type: "model"; readonly response: readonly string[] };
 export type ChatWrapper = {

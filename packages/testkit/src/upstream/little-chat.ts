@@ -12,7 +12,7 @@ export type LittleChat = Omit<LittleSettings, "choice"> & {
   readonly format: { readonly type: "text" } | { readonly type: "json"; readonly schema?: JsonValue };
 };
 
-export type LittleCall = { readonly id: string; readonly name: string; readonly input: JsonValue };
+type LittleCall = { readonly id: string; readonly name: string; readonly input: JsonValue };
 
 export type LittleAnswer = {
   /** One for each choice; tokens of an endless answer never run out. */

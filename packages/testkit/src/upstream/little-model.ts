@@ -31,7 +31,7 @@ export type LittleText = { readonly tokens: readonly LittleToken[]; readonly fin
 /** Alternatives that are kept beside each token. */
 export const LITTLE_TOP = 20;
 /** A prompt with this word is answered without an end, until the reader leaves. */
-export const ENDLESS = "endless";
+const ENDLESS = "endless";
 /** Most tokens of an answer that ends by itself; {@link ENDLESS} ones end nowhere. */
 const MOST_TOKENS = 64;
 
