@@ -52,6 +52,7 @@ const STATUS: Readonly<Record<string, number>> = {
   runtime_overloaded: 503,
   runtime_unavailable: 503,
   gateway_overloaded: 503,
+  caller_overloaded: 429,
   clock_changed: 503,
   gateway_draining: 503,
   runtime_closed: 503,

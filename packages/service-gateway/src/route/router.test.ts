@@ -209,7 +209,10 @@ describe("nodes", () => {
     expect(first.executor.subject).toBe(good.subject);
     expect(first.target).toStrictEqual({
       engine: "local",
-      model: { name: "demo/chat" },
+      model: {
+        name: "demo/chat",
+        files: { manifestDigest: chat.manifestDigest, directory: "/models", entry: "model.onnx", files: [] },
+      },
       modelName: "demo/chat",
       modelVersion: "2",
     });
