@@ -22,9 +22,10 @@ const CLOSE_OBJECT = 0x7d;
 
 /**
  * The fields of a JSON body, in its order: one for each top-level member, named like it; the value is the member's JSON
- * in canonical form (RFC 8785: members sorted by UTF-16 units, shortest escapes, no white space), except that numbers
- * keep the lexemes they came with (docs/spec/receipt.md, section 6). Two bodies that differ in white space, order or
- * escapes alone have the same fields. Throws `json_invalid` for what is no JSON object within the limits, for a name that
+ * without white space and with the shortest escapes, as in RFC 8785, but numbers keep the lexemes and members the order
+ * that they came with (docs/spec/receipt.md, section 6): a model reads tools and schemas in that order, and writes in
+ * it, so another order is another request. Two bodies that differ in white space, escapes or the order of their
+ * top-level members alone have the same fields. Throws `json_invalid` for what is no JSON object within the limits, for a name that
  * stands twice in any object and for text without a UTF-8 form; `field_invalid` for a top-level name that no field may have.
  */
 export function jsonFields(body: Uint8Array | string, limits: JsonFieldLimits = {}): FieldValue[] {
@@ -60,7 +61,7 @@ const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const LITERALS = ["true", "false", "null"];
 const HALF_PAIR = /\p{Surrogate}/u;
 
-/** Reads a text in place and writes what it read in canonical form. */
+/** Reads a text in place and writes what it read in the one form that is committed to. */
 function createReader(text: string, maxDepth: number) {
   let at = 0;
 
@@ -123,10 +124,7 @@ function createReader(text: string, maxDepth: number) {
   }
 
   function object(depth: number): string {
-    const found = [...members(depth)];
-    // Names sort by their UTF-16 units, which is how < compares texts.
-    found.sort(([a], [b]) => (a < b ? -1 : 1));
-    return `{${found.map(([name, item]) => `${quoted(name)}:${item}`).join(",")}}`;
+    return `{${[...members(depth)].map(([name, item]) => `${quoted(name)}:${item}`).join(",")}}`;
   }
 
   function list(depth: number): string {
@@ -146,7 +144,7 @@ function createReader(text: string, maxDepth: number) {
     }
   }
 
-  /** A string with its quotes, in canonical form: as it stands unless it has an escape that has a shorter form. */
+  /** A string with its quotes, in its shortest form: as it stands unless it has an escape that has a shorter form. */
   function string(): string {
     const start = at++;
     let shortest = true;
