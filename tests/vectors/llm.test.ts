@@ -10,10 +10,12 @@ const root = process.env["ASSAY_VECTORS"];
 if (root === undefined) throw new Error("ASSAY_VECTORS must name the folder of test data.");
 const directory = join(root, "llm/stories260k");
 const entry = "onnx/model.onnx";
-const files = [entry, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"].map((path) => {
-  const bytes = readFileSync(join(directory, path));
-  return { path, sha256: createHash("sha256").update(bytes).digest("hex"), sizeBytes: bytes.length };
-});
+const files = [entry, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"].map(
+  (path) => {
+    const bytes = readFileSync(join(directory, path));
+    return { path, sha256: createHash("sha256").update(bytes).digest("hex"), sizeBytes: bytes.length };
+  },
+);
 const model = { name: "karpathy/stories260k", files: { manifestDigest: "0".repeat(64), directory, entry, files } };
 const child = bundledChild();
 const engine = createLocalEngine({ childEntry: child.childEntry });
@@ -23,7 +25,8 @@ afterAll(async () => {
 });
 
 /** What llama.cpp and transformers.js write, too, for this model and prompt without chance. */
-const STORY = ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
+const STORY =
+  ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
 
 test("a network that somebody else trained tells the story that other engines tell", async ({ task }) => {
   const request = completionRequest(model, "Once upon a time", { temperature: 0, max_tokens: 200 });
@@ -33,10 +36,16 @@ test("a network that somebody else trained tells the story that other engines te
   // The tokenizer begins a text with its own token, and joins the word before the first space.
   expect(usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 200 });
   const checked = await engine.recheck(request, tokens, parameters);
-  expect(checked).toMatchObject({ agrees: true, positions: 200, answers: [{ text: only(collected).text, finish: "length" }] });
+  expect(checked).toMatchObject({
+    agrees: true,
+    positions: 200,
+    answers: [{ text: only(collected).text, finish: "length" }],
+  });
   const share = checked.prefillMs / collected.outcome.engineMs;
   Object.assign(task.meta, {
-    summary: [`Language model stories260k: 200 tokens as other engines write them; re-check in ${(share * 100).toFixed(1)}% of the time.`],
+    summary: [
+      `Language model stories260k: 200 tokens as other engines write them; re-check in ${(share * 100).toFixed(1)}% of the time.`,
+    ],
   });
 });
 

@@ -20,7 +20,6 @@ export type LlmErrorCode =
   | (typeof REPORTED)[number]
   | "model_not_found"
   | "model_aborted"
-  | "model_timeout"
   | "engine_overloaded"
   | "engine_unavailable"
   | "engine_interrupted"

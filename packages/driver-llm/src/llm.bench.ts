@@ -13,7 +13,7 @@ import { loadOrt } from "./child/ort.ts";
 import type { OrtTensor } from "./child/ort.ts";
 import { createLocalEngine } from "./engine.ts";
 import { isObject } from "./json.ts";
-import { sourceChild } from "./testing/tiny-model.ts";
+import { bundledChild } from "./testing/tiny-model.ts";
 
 const directory = resolve(process.argv[2] ?? "models/chat");
 const entry = process.argv[3] ?? "model.onnx";
@@ -35,7 +35,8 @@ const prompt = Array.from({ length: 16 }, (_, index) => 300 + index);
 const ort = await loadOrt(1);
 const session = await ort.create(readFileSync(join(directory, entry)));
 const shapes = createDecoder(ort, session, config, { context: 4096, chunk: 256 });
-const engine = createLocalEngine({ ...sourceChild(), cacheBytes: 0 });
+const child = bundledChild();
+const engine = createLocalEngine({ childEntry: child.childEntry, cacheBytes: 0 });
 const names = session.inputNames.filter((name) => name.startsWith("past_key_values"));
 
 /** What a plain program does: run, take the largest logit, feed it back with the cache. */
@@ -137,6 +138,7 @@ for (let round = 0; round < rounds; round++) {
   pairs.push({ bareMs, engineMs: ms, recheckMs, firstMs });
 }
 await engine.close();
+child.remove();
 process.stdout.write(
   `${JSON.stringify({
     tokens,
