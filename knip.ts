@@ -6,7 +6,13 @@ const src = { project: ["src/**/*.ts"] };
 const config: KnipConfig = {
   workspaces: {
     ".": {
-      entry: ["scripts/*.mjs", "tests/system/go/make-log.ts", "tests/crash/server-child.ts", "vitest.*.config.ts"],
+      entry: [
+        "scripts/*.mjs",
+        "tests/system/go/make-log.ts",
+        "tests/crash/server-child.ts",
+        "tests/system/*.system.ts",
+        "vitest.*.config.ts",
+      ],
       project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
       // Tests over the whole program take the version that driver-postgres pins.
       ignoreDependencies: ["pg"],
@@ -14,6 +20,8 @@ const config: KnipConfig = {
     "packages/*": src,
     // Programs of their own: children, and parents that tests start.
     "packages/driver-ort": { ...src, entry: ["src/**/main.ts"] },
+    "packages/driver-llm": { ...src, entry: ["src/**/main.ts"] },
+    "packages/driver-gguf": { ...src, entry: ["src/**/main.ts"] },
     "packages/testkit": { ...src, entry: ["src/**/main.ts"] },
     "apps/assay": {
       ...src,

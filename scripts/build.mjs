@@ -1,5 +1,5 @@
 // Bundles the program: apps/assay/dist/assay.js (the command line, with lazily loaded chunks) and
-// apps/assay/dist/ort-child.js and llm-child.js (the processes that hold models). `--if-stale` builds only when a source changed.
+// apps/assay/dist/{ort,llm,gguf}-child.js (the processes that hold models). `--if-stale` builds only when a source changed.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
@@ -11,6 +11,7 @@ const recordPath = join(output, ".build.json");
 const entries = {
   assay: "apps/assay/src/main.ts",
   "ort-child": "packages/driver-ort/src/child/main.ts",
+  "gguf-child": "packages/driver-gguf/src/child/main.ts",
   "llm-child": "packages/driver-llm/src/child/main.ts",
 };
 // Native code, WebAssembly and PostgreSQL's binaries are found beside their own packages, so they stay there.

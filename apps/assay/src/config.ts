@@ -51,6 +51,11 @@ const witnesses = z
     "must be a list of verifier-key@address, separated by spaces",
   );
 
+const share = z
+  .string()
+  .regex(/^(?:0(?:\.\d{1,6})?|1(?:\.0{1,6})?)$/, "must be a share from 0 to 1, for example 0.02")
+  .transform(Number);
+
 const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
 
 type Variable = { readonly schema: z.ZodType; readonly example: string; readonly says: readonly string[] };
@@ -93,6 +98,22 @@ const VARIABLES = {
       "`assay log witness` is one. Receipts then wait for their cosignatures as long as for a checkpoint.",
     ],
   },
+  ASSAY_AUDIT_SHARE: {
+    schema: share.optional(),
+    example: "0.02",
+    says: [
+      "Share of answers without other assurance that another node executes again, 0 to 1. Each audit leaves a",
+      "supplement to the receipt. Nothing is audited while no other node is there.",
+    ],
+  },
+  ASSAY_LLAMA_DIRECTORY: {
+    schema: z.string().max(4096).optional(),
+    example: "/opt/assay-llama",
+    says: [
+      "Folder where node-llama-cpp is installed, for GGUF models (`assay upstream add gguf:FILE`). Not set, it is",
+      "looked for beside this program.",
+    ],
+  },
   ASSAY_LOG_LEVEL: {
     schema: z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(", ")}`).optional(),
     example: "info",
@@ -111,6 +132,8 @@ export type Config = {
   readonly port: number;
   readonly databaseUrl: Secret | undefined;
   readonly witnesses: readonly { readonly vkey: string; readonly url: string }[];
+  readonly auditShare: number | undefined;
+  readonly llamaDirectory: string | undefined;
   readonly logLevel: (typeof LOG_LEVELS)[number] | undefined;
 };
 
@@ -121,6 +144,8 @@ const configSchema = z.object({
   ASSAY_PORT: VARIABLES.ASSAY_PORT.schema,
   DATABASE_URL: VARIABLES.DATABASE_URL.schema,
   ASSAY_WITNESSES: VARIABLES.ASSAY_WITNESSES.schema,
+  ASSAY_AUDIT_SHARE: VARIABLES.ASSAY_AUDIT_SHARE.schema,
+  ASSAY_LLAMA_DIRECTORY: VARIABLES.ASSAY_LLAMA_DIRECTORY.schema,
   ASSAY_LOG_LEVEL: VARIABLES.ASSAY_LOG_LEVEL.schema,
 });
 
@@ -152,6 +177,8 @@ export function parseConfig(environment: Readonly<Record<string, string | undefi
     port: data.ASSAY_PORT,
     databaseUrl: data.DATABASE_URL,
     witnesses: data.ASSAY_WITNESSES ?? [],
+    auditShare: data.ASSAY_AUDIT_SHARE,
+    llamaDirectory: data.ASSAY_LLAMA_DIRECTORY,
     logLevel: data.ASSAY_LOG_LEVEL,
   };
 }

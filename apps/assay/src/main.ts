@@ -71,6 +71,7 @@ function childProgram(source: string, bundled: string): { childEntry: string; no
 }
 
 const ortChild = childProgram("packages/driver-ort/src/child/main.ts", "ort-child.js");
+const ggufChild = childProgram("packages/driver-gguf/src/child/main.ts", "gguf-child.js");
 const languageChild = childProgram("packages/driver-llm/src/child/main.ts", "llm-child.js");
 
 // A person at both ends: what is typed is a conversation, and the prompt is seen.
@@ -124,6 +125,9 @@ function createWorld(): World {
         ...options,
         ...ortChild,
         languageChild,
+        ggufChild,
+        ...(config.llamaDirectory === undefined ? {} : { llamaDirectory: resolve(config.llamaDirectory) }),
+        ...(config.auditShare === undefined ? {} : { auditShare: config.auditShare }),
         home,
         version,
         witnesses: config.witnesses,

@@ -31,6 +31,9 @@ const USAGE: ReadonlySet<string> = new Set([
   "policy_invalid",
 ]);
 
+/** An answer that cannot be shown to be what it says. */
+const EVIDENCE: ReadonlySet<string> = new Set(["receipt_failed", "receipt_missing", "stream_truncated"]);
+
 const UNAVAILABLE: ReadonlySet<string> = new Set([
   "gateway_unreachable",
   "gateway_timeout",
@@ -56,7 +59,8 @@ export function exitOfError(error: unknown, interrupted: boolean): ExitCode {
   if (!isAssayError(error)) return EXIT.failed;
   // Everything loadInputs refuses is about what was typed or named on the command line.
   if (USAGE.has(error.code) || error.code.startsWith("input_")) return EXIT.usage;
-  if (error.code === "receipt_failed") return EXIT.evidenceFailed;
+  if (EVIDENCE.has(error.code)) return EXIT.evidenceFailed;
+  if (error.code === "receipt_inconclusive") return EXIT.inconclusive;
   if (UNAVAILABLE.has(error.code)) return EXIT.nodeUnavailable;
   const status = httpStatusOf(error);
   if (status === 402) return EXIT.payment;

@@ -1,6 +1,6 @@
 import { isAssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
-import { createLocalEngine } from "@assay/driver-llm";
+import { createLocalEngine, SAMPLER } from "@assay/driver-llm";
 import type { LanguageModelFiles } from "@assay/protocol";
 import type { ReceiptView } from "@assay/receipts";
 import { checkText } from "../check-text.ts";
@@ -18,12 +18,19 @@ export async function reexecuteText(
   view: ReceiptView,
   model: () => Promise<LanguageModelFiles>,
 ): Promise<ExtraRow> {
-  const { kind, parameters = {}, modelName = "" } = view.execution.claims;
+  const { claims } = view.execution;
+  const { kind, modelName = "", runtime = {} } = claims;
   if (kind !== "chat" && kind !== "completion")
     throw cliError("reexecution_impossible", `The receipt is of kind ${kind}.`);
+  if (runtime["sampler"] !== SAMPLER) {
+    const stated = typeof runtime["sampler"] === "string" ? printable(runtime["sampler"]) : "none";
+    throw cliError("reexecution_impossible", `The receipt states the sampler ${stated}, and this checks ${SAMPLER}.`, {
+      hints: ["Answers of ONNX models of the hub can be checked again token by token, those of llama.cpp cannot."],
+    });
+  }
   const fields = (side: "request" | "response") =>
     (view.bundle.openings ?? []).flatMap((opening) => (opening.side === side ? opening.fields : []));
-  const opened = { kind, requestFields: fields("request"), responseFields: fields("response"), parameters };
+  const opened = { kind, requestFields: fields("request"), responseFields: fields("response"), claims };
   const engine = createLocalEngine({ ...world.languageChild, children: 1 });
   try {
     const found = await checkText(

@@ -140,7 +140,7 @@ export const upstream = buildRouteMap({
         },
         ...url,
       },
-      positional: one("provider", "openai, anthropic, gemini, or a server's address"),
+      positional: one("provider", "openai, anthropic, gemini, a server's address, or gguf:FILE"),
       load: async () => (await import("./commands/upstream.ts")).add,
     }),
     ls: defineCommand<GatewayFlags>({

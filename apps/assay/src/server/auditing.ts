@@ -100,9 +100,9 @@ export function startAuditing(share: number, modules: AuditingModules): Auditor 
       async text(work, claims, except, signal) {
         const { engine } = modules;
         if (!engine || except === localSubject || !work.target.model.files) return undefined;
-        const { kind, parameters = {} } = claims;
+        const { kind } = claims;
         if (kind !== "chat" && kind !== "completion") return undefined;
-        const opened = { kind, requestFields: jsonFields(work.body), responseFields: work.responseFields, parameters };
+        const opened = { kind, requestFields: jsonFields(work.body), responseFields: work.responseFields, claims };
         const found = await checkText(engine, suite, opened, () => Promise.resolve(work.target.model), signal);
         if ("problem" in found) return undefined;
         return {

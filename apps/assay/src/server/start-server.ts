@@ -69,6 +69,11 @@ export type ServerConfig = {
   /** Where log lines go; default standard error. */
   readonly logger?: Logger;
   readonly runtime?: Partial<Parameters<typeof createOrtRuntime>[0]>;
+  /** The program of children that hold GGUF models, and where node-llama-cpp lies if not beside them. */
+  readonly ggufChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
+  readonly llamaDirectory?: string;
+  /** Certificate chain and key, PEM: the gateway then speaks HTTPS. */
+  readonly tls?: { readonly key: string; readonly cert: string };
   /** Share of vanilla receipts that another node executes again, 0 to 1. */
   readonly auditShare?: number;
   readonly maxBodyBytes?: number;
@@ -394,6 +399,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       {
         host: config.host,
         port: config.port,
+        ...(config.tls ? { tls: config.tls } : {}),
         ...(config.requestTimeoutMs === undefined ? {} : { requestTimeoutMs: config.requestTimeoutMs }),
       },
       {

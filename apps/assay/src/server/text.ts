@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
 import type { Logger } from "pino";
 import { AssayError } from "@assay/core";
+import { createGgufEngine } from "@assay/driver-gguf";
 import { createLocalEngine } from "@assay/driver-llm";
 import type { LocalEngine } from "@assay/driver-llm";
 import { createUpstream } from "@assay/driver-upstream";
@@ -34,6 +36,9 @@ import { seenBy } from "./models.ts";
 export type TextConfig = {
   /** The program of children that hold language models; absent: this process runs none itself. */
   readonly languageChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
+  /** The program of children that hold GGUF models, and where node-llama-cpp lies if not beside them. */
+  readonly ggufChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
+  readonly llamaDirectory?: string;
   /** Options of the local engine beside its program. */
   readonly engine?: Partial<Parameters<typeof createLocalEngine>[0]>;
 };
@@ -81,6 +86,7 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
   const engineOf = (upstream: Upstream): LanguageEngine | undefined => {
     const apiKey = upstreams.apiKey(upstream.name);
     try {
+      if (upstream.kind === "gguf") return gguf(config, upstream, now);
       return createUpstream({
         name: upstream.name,
         kind: upstream.kind,
@@ -111,7 +117,6 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     }
   };
   follow();
-  const unfollow = upstreams.onChange(follow);
 
   const executor = createTextNode({
     engines: (name) => (name === "local" ? local : running.get(name)?.engine),
@@ -137,6 +142,10 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     assurance,
     checkpointRoot: modules.checkpointRoot,
   });
+  const unfollow = upstreams.onChange(() => {
+    follow();
+    router.upstreamsChanged();
+  });
   return {
     executor,
     router,
@@ -149,6 +158,21 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
       await Promise.all([local?.close(), ...[...running.values()].map(({ engine }) => engine.close())]);
     },
   };
+}
+
+/** A GGUF file as an engine of its own: named like an upstream, and run here. */
+function gguf(config: TextConfig, { name, path = "" }: Upstream, now: () => number): LanguageEngine | undefined {
+  const { ggufChild, llamaDirectory } = config;
+  if (!ggufChild) return undefined;
+  return createGgufEngine({
+    name,
+    model: basename(path).replace(/\.gguf$/, ""),
+    path,
+    ...ggufChild,
+    ...(llamaDirectory === undefined ? {} : { packageDirectory: llamaDirectory }),
+    now,
+    random: Math.random,
+  });
 }
 
 function routed(upstream: Upstream, engine: LanguageEngine): RoutedUpstream {

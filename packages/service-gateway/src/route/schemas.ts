@@ -14,7 +14,7 @@ const MAX_KEY_LENGTH = 4_096;
 /** Models behind one contract. */
 const MAX_CONTRACT_MODELS = 64;
 
-export const UPSTREAM_KINDS = ["openai", "anthropic", "gemini", "openai-compatible"] as const;
+export const UPSTREAM_KINDS = ["openai", "anthropic", "gemini", "openai-compatible", "gguf"] as const;
 export const TEXT_KINDS = ["chat", "completion", "embedding"] as const;
 
 const priceSchema = z
@@ -34,6 +34,11 @@ const upstreamFacts = {
     .refine((name) => name !== "local" && name !== "any", "local and any have meanings of their own"),
   kind: z.enum(UPSTREAM_KINDS),
   baseUrl: z.string().min(1).max(2048).optional().describe("Where its API begins; the provider's own when absent"),
+  path: z
+    .string()
+    .regex(/^\/[^\0]{1,4095}$/, "an absolute path")
+    .optional()
+    .describe("Of kind gguf: the file on the gateway's machine"),
   allowPlain: z
     .boolean()
     .optional()

@@ -70,6 +70,9 @@ export async function openUpstreamStore(modules: {
       const { apiKey, replace, ...facts } = result.data;
       if (facts.kind === "openai-compatible" && facts.baseUrl === undefined)
         throw invalid("An openai-compatible upstream has no address of its own: it needs a base URL.");
+      if (facts.kind === "gguf" && (facts.baseUrl !== undefined || apiKey !== undefined || facts.path === undefined))
+        throw invalid("A GGUF model is named by its path; it has neither address nor key.");
+      if (facts.kind !== "gguf" && facts.path !== undefined) throw invalid("Only GGUF models have a path.");
       const baseUrl =
         facts.baseUrl === undefined
           ? undefined

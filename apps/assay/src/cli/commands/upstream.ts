@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { absolute, readWhole } from "../files.ts";
@@ -22,7 +23,8 @@ export type AddFlags = GatewayFlags & {
 type Shown = {
   readonly name: string;
   readonly kind: string;
-  readonly baseUrl: string;
+  readonly baseUrl?: string;
+  readonly path?: string;
   readonly country?: string;
   readonly keyFingerprint: string | null;
   readonly addedAt: string;
@@ -39,12 +41,17 @@ const MAX_KEY_BYTES = 8192;
 export async function add(cli: Cli, flags: AddFlags, provider: string): Promise<number> {
   const { world, output } = cli;
   const known = PROVIDERS[provider];
-  if (known === undefined && !/^https?:\/\//.test(provider)) {
+  const file = /^gguf:(.+)$/.exec(provider)?.[1];
+  if (known === undefined && file === undefined && !/^https?:\/\//.test(provider)) {
     throw cliError("usage_invalid", `${provider} is neither a provider nor the address of a server.`, {
-      hints: [`Providers are ${Object.keys(PROVIDERS).join(", ")}; a server is named like http://localhost:11434/v1.`],
+      hints: [
+        `Providers are ${Object.keys(PROVIDERS).join(", ")}; a server is named like http://localhost:11434/v1.`,
+        "A GGUF file is named like gguf:models/chat/chat.gguf.",
+      ],
     });
   }
-  const name = flags.name ?? (known === undefined ? nameOf(provider) : provider);
+  const path = file === undefined ? undefined : absolute(world, file);
+  const name = flags.name ?? (path === undefined ? (known === undefined ? nameOf(provider) : provider) : "gguf");
   const apiKey = await keyOf(cli, flags);
   const { asset, perCall, perMillionIn, perMillionOut } = flags;
   const priced = [perCall, perMillionIn, perMillionOut].some((part) => part !== undefined);
@@ -60,8 +67,9 @@ export async function add(cli: Cli, flags: AddFlags, provider: string): Promise<
       path: "/v1/upstreams",
       body: {
         name,
-        kind: known === undefined ? "openai-compatible" : provider,
-        baseUrl: known ?? provider,
+        ...(path === undefined
+          ? { kind: known === undefined ? "openai-compatible" : provider, baseUrl: known ?? provider }
+          : { kind: "gguf", path }),
         ...(apiKey === undefined ? {} : { apiKey }),
         ...(flags.country === undefined ? {} : { country: flags.country.toUpperCase() }),
         ...(flags.replace ? { replace: true } : {}),
@@ -79,13 +87,13 @@ export async function add(cli: Cli, flags: AddFlags, provider: string): Promise<
         facts(
           [
             ["Speaks", added.kind],
-            ["Address", printable(added.baseUrl)],
+            ["Address", printable(added.baseUrl ?? added.path ?? "the provider's own")],
             ["Key", added.keyFingerprint === null ? "none" : `kept encrypted, fingerprint ${added.keyFingerprint}`],
           ],
           output.style,
         ),
         "",
-        `  npx assay chat --model ${added.name}/MODEL "Hello"`,
+        `  npx assay chat --model ${added.name}/${path === undefined ? "MODEL" : basename(path, ".gguf")} "Hello"`,
       ].join("\n"),
     () => added,
   );
@@ -108,7 +116,7 @@ export async function list(cli: Cli, flags: GatewayFlags): Promise<number> {
             upstreams.map((one) => [
               printable(one.name),
               one.kind,
-              printable(one.baseUrl),
+              printable(one.baseUrl ?? one.path ?? ""),
               one.country ?? "",
               one.keyFingerprint ?? "none",
             ]),
