@@ -158,6 +158,8 @@ export function createRemoteExecutor(modules: ExecutorModules): TextExecutor {
           }
         } finally {
           request.signal.removeEventListener("abort", cancel);
+          // Nothing was handed out and nothing will be stated: another node may be tried, and nobody asks this one again.
+          if (over && !finished && relayed === 0) note.end();
           if (!over) {
             open.cancel();
             // The node's own word about the part that it did is on its way.

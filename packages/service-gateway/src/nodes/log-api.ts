@@ -15,6 +15,7 @@ import { assertActive } from "./api.ts";
 import { bodyOf } from "./body.ts";
 import { checkKeyset } from "./keysets.ts";
 import type { NodeRegistry, Party } from "./registry.ts";
+import { signatureCache } from "./statements.ts";
 
 export type LogApiModules = {
   readonly log: LogSink;
@@ -37,6 +38,8 @@ export type LogApi = {
 const REMEMBERED = 65_536;
 /** Records read back at a start: more than a peer can have had under way when this gateway died. */
 const READ_BACK = 8192;
+/** Nodes of one peer: as many as one gateway may know. */
+const MAX_VOUCHED = 4096;
 /** Records of one step of a search. */
 const SEARCH_STRIDE = 256;
 const MAX_WAIT_MS = 30_000;
@@ -54,6 +57,7 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
   let at = 0;
   const flights = new Map<string, Promise<number>>();
   const epochs = new Map<string, number>();
+  const cache = signatureCache();
 
   const remember = (digest: string, index: number): void => {
     const oldest = order[at];
@@ -121,7 +125,7 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
       if (!document || !equalBytes(document.identity.publicKey, peer.publicKey))
         throw refused("is under a keyset that is not its own");
       const key = findKey(document, own.header.kid, own.header.kind, own.header.algorithm);
-      if (!key || !(await verifyStatement(suite, own, key.publicKey)))
+      if (!key || !(await verifyStatement(suite, own, key.publicKey, cache)))
         throw refused("has a signature that does not hold");
     } catch (error) {
       if (!isAssayError(error) || error.code === "log_record_refused") throw error;
@@ -142,6 +146,8 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
     if (known?.state === "ejected")
       throw new AssayError("log_record_refused", "A peer brought the keyset of a node that was ejected here.");
     if (peer.vouched.has(key)) return;
+    if (peer.vouched.size >= MAX_VOUCHED)
+      throw new AssayError("log_record_refused", `A peer vouches for ${MAX_VOUCHED} nodes at most.`);
     // Its peer answers for it: verifiers that start from this gateway's trust must know the key.
     peer.vouched.add(key);
     await registry.save();

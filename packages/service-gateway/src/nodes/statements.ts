@@ -22,6 +22,8 @@ export type WorkNote = {
 
 /** How long after its request has ended a receipt may still be on its way to the recorder, milliseconds. */
 const GRACE_MS = 30_000;
+/** A request whose caller never says that it is over is forgotten after this, milliseconds. */
+const LONGEST_MS = 60 * 60 * 1000;
 /** Clocks of node and gateway differ by at most this much before tensors' statements could be taken too early. */
 const SKEW_MS = 60_000;
 
@@ -34,7 +36,7 @@ export function createWorkUnderWay(now: () => number, graceMs: number = GRACE_MS
     begin(subject, receiptId) {
       for (const [id, until] of receipts) if (until < now()) receipts.delete(id);
       const of = receiptId && bytesToHex(receiptId);
-      if (of !== undefined) receipts.set(of, Number.POSITIVE_INFINITY);
+      if (of !== undefined) receipts.set(of, now() + LONGEST_MS);
       const mine = { startMs: now() };
       const set = unnamed.get(subject) ?? new Set();
       if (of === undefined) unnamed.set(subject, set.add(mine));
@@ -214,7 +216,8 @@ function refused(why: string, cause?: unknown): AssayError<"node_statement_inval
   });
 }
 
-function signatureCache(): SignatureCache {
+/** Remembers batch roots and signatures that verified, so that one of many statements is checked once. */
+export function signatureCache(): SignatureCache {
   let known = new Set<string>();
   return {
     has: (key) => known.has(key),
