@@ -15,6 +15,8 @@ export type Upstream = {
   readonly kind: (typeof UPSTREAM_KINDS)[number];
   /** Without a slash at its end; absent for the provider's own. */
   readonly baseUrl?: string;
+  /** Of a GGUF model: its file here. */
+  readonly path?: string;
   readonly allowPlain?: boolean;
   readonly prices?: Readonly<Record<string, Price>>;
   readonly families?: Readonly<Record<string, string>>;
