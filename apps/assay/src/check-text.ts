@@ -1,8 +1,10 @@
-import { bytesToHex, canonicalJson } from "@assay/core";
-import type { CryptoSuite, JsonValue } from "@assay/core";
+import type { CryptoSuite } from "@assay/core";
 import type { LocalEngine, RecheckDisagreement, RecheckResult } from "@assay/driver-llm";
 import { engineRequestOf, reopenText } from "@assay/protocol";
 import type { EngineModel, OpenedText, ReopenedText } from "@assay/protocol";
+import type { ExecutionClaims } from "@assay/receipts";
+import { differingParameters, saidOf } from "./stated-text.ts";
+import type { Said } from "./stated-text.ts";
 
 /** What one pass of prompt and answer through the model found. */
 export type TextCheck = {
@@ -17,29 +19,42 @@ export type TextCheck = {
 /** What stands in the way of a check: the receipt does not disclose or state what it takes. */
 export type TextCheckProblem = { readonly problem: "no_tokens" | "no_generation" };
 
+/** What is open of an execution, and what its claims state of it. */
+export type StatedText = Omit<OpenedText, "parameters"> & {
+  readonly claims: Pick<ExecutionClaims, "parameters" | "usage" | "finishReason">;
+};
+
 /**
  * Checks a language model's answer: every token has to be the one that the stated sampler chooses, within the logit
  * tolerance of the profile, the stated parameters have to follow from the request, and the tokens have to say what the
- * answer says. Throws what `reopenText` and `LocalEngine.recheck` throw.
+ * answer says, end as it ends, and be as many as the usage counts. Throws what `reopenText` and `LocalEngine.recheck` throw.
  */
 export async function checkText(
   engine: Pick<LocalEngine, "recheck">,
   suite: Pick<CryptoSuite, "sha256">,
-  opened: OpenedText,
+  { claims, ...opened }: StatedText,
   model: (reopened: ReopenedText) => Promise<EngineModel>,
   signal: AbortSignal,
 ): Promise<TextCheck | TextCheckProblem> {
-  const reopened = reopenText(opened);
+  const { parameters = {} } = claims;
+  const reopened = reopenText({ ...opened, parameters });
   const { tokens } = reopened;
   if (!tokens) return { problem: "no_tokens" };
   const request = engineRequestOf(reopened.parsed, await model(reopened));
   if ("inputs" in request) return { problem: "no_generation" };
-  const parameters = opened.parameters ?? {};
-  const result = await engine.recheck(request, tokens, parameters, { signal });
-  return judge(reopened, result, digestsHold(suite, reopened, parameters));
+  // What was left out of the request is stated by the node; no engine knows of it.
+  const { omitted: _, ...applied } = parameters;
+  const result = await engine.recheck(request, tokens, applied, { signal });
+  const differing = differingParameters(suite, parameters, reopened, result.parameterMismatches);
+  return judge(claims, reopened, result, differing);
 }
 
-function judge(reopened: ReopenedText, result: RecheckResult, digestsAgree: ReadonlySet<string>): TextCheck {
+function judge(
+  claims: StatedText["claims"],
+  reopened: ReopenedText,
+  result: RecheckResult,
+  differing: readonly string[],
+): TextCheck {
   const [tolerance, largestDifference] = [String(result.tolerance), String(result.largestDifference)];
   const facts = {
     profile: "llm",
@@ -63,17 +78,28 @@ function judge(reopened: ReopenedText, result: RecheckResult, digestsAgree: Read
       { position: String(first.position), token: String(first.token), expected: String(first.expected) },
     );
   }
-  const mismatches = [
-    ...result.parameterMismatches.filter((name) => !digestsAgree.has(name)),
-    ...reopened.contradicted,
-  ];
-  if (mismatches.length > 0) {
-    const parameters = mismatches.join(", ");
+  if (differing.length > 0) {
+    const parameters = differing.join(", ");
     return differs(`The receipt states other parameters than follow from the request: ${parameters}.`, { parameters });
   }
-  const wrong = differingChoice(reopened, result);
-  if (wrong !== undefined)
+  const said = saidOf(reopened);
+  const wrong = result.answers.findIndex((answer, choice) => !saysTheSame(said[choice], answer));
+  if (wrong >= 0)
     return differs(`The tokens of choice ${wrong} say something else than the answer.`, { choice: String(wrong) });
+  const end = differingEnd(claims, said, result);
+  if (end) {
+    const { choice, found, stated } = end;
+    return differs(`The tokens of choice ${choice} end by ${found}, and the receipt states ${stated}.`, {
+      choice: String(choice),
+      finish: found,
+    });
+  }
+  const counted = (reopened.tokens ?? []).reduce((sum, tokens) => sum + tokens.length, 0);
+  const usage = claims.usage?.["completion_tokens"];
+  if (usage !== counted) {
+    const stated = typeof usage === "number" ? String(usage) : "none";
+    return differs(`The answer has ${counted} tokens, and the receipt states ${stated}.`, { usage: stated });
+  }
   return {
     agrees: true,
     message: `Checked again in one pass: all ${result.positions} tokens are this model's, within ${tolerance} of their logits.`,
@@ -92,64 +118,24 @@ function quote(text: string): string {
   return JSON.stringify(text);
 }
 
-/** The first choice whose tokens do not say what the answer says. */
-function differingChoice({ response, parsed }: ReopenedText, { answers }: RecheckResult): number | undefined {
-  const said = saidOf(response, parsed.dialect);
-  const index = answers.findIndex(({ text, toolCalls }, i) => {
-    const choice = said[i];
-    return (
-      choice === undefined ||
-      choice.text !== text ||
-      JSON.stringify(choice.calls) !== JSON.stringify(toolCalls.map((call) => [call.name, call.arguments]))
-    );
-  });
-  return index < 0 ? undefined : index;
+function saysTheSame(choice: Said | undefined, { text, toolCalls }: RecheckResult["answers"][number]): boolean {
+  return (
+    choice?.text === text &&
+    JSON.stringify(choice.calls) === JSON.stringify(toolCalls.map((call) => [call.name, call.arguments]))
+  );
 }
 
-type Said = { readonly text: string; readonly calls: readonly (readonly [string, string])[] };
-type Loose = { readonly [name: string]: unknown };
-
-/** Text and tool calls of each choice as the answer has them, whichever API it was asked by. */
-function saidOf(response: ReopenedText["response"], dialect: string): readonly Said[] {
-  const list = (value: unknown): readonly Loose[] => (Array.isArray(value) ? (value as readonly Loose[]) : []);
-  const text = (value: unknown): string => (typeof value === "string" ? value : "");
-  if (dialect === "responses") {
-    const output = list(response["output"]);
-    return [
-      {
-        text: output.flatMap((item) => list(item["content"]).map((part) => text(part["text"]))).join(""),
-        calls: output.flatMap((item) =>
-          item["type"] === "function_call" ? [[text(item["name"]), text(item["arguments"])] as const] : [],
-        ),
-      },
-    ];
+/** The first choice whose tokens end otherwise than the answer, or the claim about the first choice, says. */
+function differingEnd(
+  { finishReason }: StatedText["claims"],
+  said: readonly Said[],
+  { answers }: RecheckResult,
+): { readonly choice: number; readonly found: string; readonly stated: string } | undefined {
+  const ends = answers.map(({ finish }) => finish ?? "nothing");
+  for (const [choice, found] of ends.entries()) {
+    const { finish = "nothing" } = said[choice] ?? {};
+    const stated = choice === 0 && finish === found ? (finishReason ?? "nothing") : finish;
+    if (stated !== found) return { choice, found, stated };
   }
-  return list(response["choices"]).map((choice) => {
-    if (dialect === "completions") return { text: text(choice["text"]), calls: [] };
-    const message = (choice["message"] ?? {}) as Loose;
-    return {
-      text: text(message["content"]),
-      calls: list(message["tool_calls"]).map((call) => {
-        const of = (call["function"] ?? {}) as Loose;
-        return [text(of["name"]), text(of["arguments"])] as const;
-      }),
-    };
-  });
-}
-
-/** Parameters that the receipt states by digest and that are the request's own. */
-function digestsHold(
-  suite: Pick<CryptoSuite, "sha256">,
-  { parsed }: ReopenedText,
-  stated: Readonly<Record<string, unknown>>,
-): ReadonlySet<string> {
-  const hold = new Set<string>();
-  for (const name of ["tools", "response_format"] as const) {
-    const claim = stated[name] as { readonly sha256?: unknown } | undefined;
-    const asked = parsed.parameters[name];
-    if (asked === undefined || claim === undefined) continue;
-    const digest = bytesToHex(suite.sha256(canonicalJson(asked as unknown as JsonValue)));
-    if (claim.sha256 === digest) hold.add(name);
-  }
-  return hold;
+  return undefined;
 }
