@@ -133,7 +133,8 @@ export function createGeneration(id: number, prepared: Prepared, outlet: Outlet)
   };
 }
 
-function echoOf(generator: Generator, index: number, prompt: readonly number[]): ChoiceDelta {
+/** The prompt as an answer's beginning, for those that repeat it. */
+export function echoOf(generator: Generator, index: number, prompt: readonly number[]): ChoiceDelta {
   const bytes = prompt.map((token) => generator.table.bytes[token] ?? new Uint8Array());
   return { index, delta: { content: Buffer.concat(bytes).toString("utf8") }, finish_reason: null };
 }

@@ -6,12 +6,12 @@ import type { JsonObject } from "../json.ts";
 import { MAX_CHOICES, MAX_DISAGREEMENTS } from "../limits.ts";
 import { createAnswer } from "./answer.ts";
 import type { Past } from "./decoder.ts";
-import { prepareGeneration } from "./generation.ts";
+import { echoOf, prepareGeneration } from "./generation.ts";
 import type { Prepared } from "./generation.ts";
 import type { Job } from "./job.ts";
 import type { Model } from "./model.ts";
 
-export type RecheckedAnswer = {
+type RecheckedAnswer = {
   readonly text: string;
   readonly toolCalls: readonly { readonly id: string; readonly name: string; readonly arguments: string }[];
   /** How the tokens end; undefined when nothing ended them. */
@@ -19,7 +19,7 @@ export type RecheckedAnswer = {
 };
 
 /** `difference` is null where no change of the logits would do: rules forbid the token. */
-export type Disagreement = {
+type Disagreement = {
   readonly choice: number;
   readonly position: number;
   readonly token: number;
@@ -103,7 +103,8 @@ export function createRecheck(id: number, prepared: PreparedRecheck, done: (resu
   let at = 0;
   const answers = tokens.map((_, index) => {
     const answer = createAnswer(generator, applied, index, maxTokens, prompt);
-    return { answer, text: "", calls: [] as { id: string; name: string; arguments: string }[], lost: false };
+    const text = applied.echo ? (echoOf(generator, index, prompt).delta.content ?? "") : "";
+    return { answer, text, calls: [] as { id: string; name: string; arguments: string }[], lost: false };
   });
 
   const textOf = (token: number): string => {
