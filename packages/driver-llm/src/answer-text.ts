@@ -1,5 +1,5 @@
 /** A piece of an answer: its text, and whether a stop sequence ended it. */
-export type TextPiece = { readonly text: string; readonly stopped: boolean };
+type TextPiece = { readonly text: string; readonly stopped: boolean };
 
 /**
  * Makes text of tokens' bytes as they come. Never gives half a character, and holds back text that may turn out to be

@@ -2,7 +2,7 @@
  * Frames between a parent and its children: a 16-byte header (magic, kind, request id, body length; little-endian
  * 32-bit words) and a body. Many requests share one channel, so every frame says whose it is.
  */
-export const HEADER_BYTES = 16;
+const HEADER_BYTES = 16;
 const MAGIC = 0x314c_5341; // "ASL1"
 
 export const KIND = {

@@ -8,7 +8,7 @@ import { decodeControl, encodeControl, text } from "./json.ts";
 import { CHILD_HEAP_MIB, MAX_REPLY_BYTES, WATCHDOG_INTERVAL_MS } from "./limits.ts";
 import type { Settings } from "./options.ts";
 
-export type ChildFacts = {
+type ChildFacts = {
   readonly engine: string;
   readonly engineVersion: string;
   readonly engineSha256: string;
@@ -32,7 +32,7 @@ export class LaneDeath extends Error {
 }
 
 /** Who waits for a request's frames. */
-export type Receiver = {
+type Receiver = {
   /** `undefined` body never comes; `done` and `failed` are the last frames of a request. */
   readonly frame: (kind: number, body: Uint8Array) => void;
   readonly death: (death: LaneDeath) => void;

@@ -9,7 +9,7 @@ export const CALL_NAME = '\n{"name": "';
 export const CALL_ARGUMENTS = '", "arguments": ';
 export const CALL_CLOSE = "}\n";
 
-export type ParsedPiece = { readonly content: string; readonly calls: readonly ToolCallDelta[] };
+type ParsedPiece = { readonly content: string; readonly calls: readonly ToolCallDelta[] };
 
 /** Tells the calls in an answer from its text, as it comes. The grammar has made sure that calls are well-formed. */
 export type CallParser = {

@@ -6,7 +6,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 
 export type OrtSession = InferenceSession;
 export type OrtTensor = Tensor;
-export type OrtTensorClass = typeof Tensor;
+type OrtTensorClass = typeof Tensor;
 
 /** The engine of this process: onnxruntime-node's library for processors. */
 export type Ort = {

@@ -69,7 +69,7 @@ export function encode(model: Model, text: string, begin: boolean): number[] {
   return tokens;
 }
 
-export function contextExceeded(model: Model, tokens: number | undefined): Error {
+function contextExceeded(model: Model, tokens: number | undefined): Error {
   const has = tokens === undefined ? "is too long" : `has ${tokens} tokens`;
   return llmError("context_exceeded", `The text ${has}, and the model's context has ${model.context}.`, [
     "An answer needs at least one token of the context.",

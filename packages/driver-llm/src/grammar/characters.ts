@@ -3,7 +3,7 @@ import type { Builder, Expression } from "./expression.ts";
 /** Inclusive ranges of Unicode scalar values, sorted and apart. */
 export type CharacterSet = readonly (readonly [number, number])[];
 
-export const LAST_CHARACTER = 0x10ffff;
+const LAST_CHARACTER = 0x10ffff;
 /** Every scalar value: surrogates are none. */
 export const ANY_CHARACTER: CharacterSet = [
   [0, 0xd7ff],
@@ -46,7 +46,7 @@ function intersect(a: CharacterSet, b: CharacterSet): CharacterSet {
 }
 
 /** One character of `set` in UTF-8 (RFC 3629). */
-export function utf8(builder: Builder, set: CharacterSet): Expression {
+function utf8(builder: Builder, set: CharacterSet): Expression {
   const options: Expression[] = [];
   const bounds: readonly (readonly [number, number])[] = [
     [0, 0x7f],

@@ -1,9 +1,8 @@
 import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import type { EngineModel } from "@assay/protocol";
 import { buildSync } from "esbuild";
 import { sequence } from "../child/cpu-class.ts";
@@ -179,7 +178,7 @@ const TEMPLATE =
   "{% if m.tool_calls %}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}{% endif %}<|end|>{% endfor %}" +
   "{% if tools %}{{ tools | tojson }}{% endif %}<|start|>assistant\n";
 
-export type TinyOptions = {
+type TinyOptions = {
   readonly network?: OnnxGraph | Uint8Array;
   readonly template?: string | null;
   readonly generation?: object;
@@ -222,7 +221,7 @@ export function modelFolders(): ModelFolders {
   };
 }
 
-function tokenizer(): object {
+export function tokenizer(): object {
   const characters: string[] = [];
   let next = 0x100;
   for (let byte = 0; byte < 256; byte++) {
@@ -260,18 +259,8 @@ function json(value: object): Uint8Array {
   return Buffer.from(JSON.stringify(value), "utf8");
 }
 
-export function sha256(bytes: Uint8Array): string {
+function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
-}
-
-/** How a child is started from its TypeScript source. */
-export function sourceChild(): { readonly childEntry: string; readonly nodeArgs: readonly string[] } {
-  const require = createRequire(import.meta.url);
-  const loader = pathToFileURL(require.resolve("tsx")).href;
-  return {
-    childEntry: join(dirname(fileURLToPath(import.meta.url)), "../child/main.ts"),
-    nodeArgs: ["--conditions=assay-source", "--import", loader],
-  };
 }
 
 /**
