@@ -4,7 +4,6 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { request } from "undici";
 import { bytesToHex } from "@assay/core";
 import { ed25519Signer, randomSeed } from "@assay/driver-crypto";
 import { connectLog } from "@assay/driver-log";
@@ -80,20 +79,20 @@ async function between(): Promise<Between> {
     incoming.on("end", () => {
       const { "content-length": _length, connection: _connection, host: _host, ...headers } = incoming.headers;
       const body = Buffer.concat(chunks);
-      void request(`${first.url}${incoming.url}`, {
-        method: incoming.method as "GET",
+      void fetch(`${first.url}${incoming.url}`, {
+        method: incoming.method ?? "GET",
         headers: headers as Record<string, string>,
         body: body.length > 0 ? body : null,
       }).then(
         async (answer) => {
-          const bytes = Buffer.from(await answer.body.arrayBuffer());
+          const bytes = Buffer.from(await answer.arrayBuffer());
           state.passed++;
           if (incoming.url === "/internal/log/append" && state.swallow > 0) {
             state.swallow--;
             incoming.socket.destroy();
             return;
           }
-          outgoing.writeHead(answer.statusCode, { "content-type": "application/json" }).end(bytes);
+          outgoing.writeHead(answer.status, { "content-type": "application/json" }).end(bytes);
         },
         () => incoming.socket.destroy(),
       );

@@ -51,12 +51,12 @@ const USES = {
   gateway: ["service", "supplement", "release"],
 } as const satisfies Record<string, readonly KeyUse[]>;
 
-export const readIfThere = (path: string): Promise<string | undefined> =>
+const readIfThere = (path: string): Promise<string | undefined> =>
   readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;
   });
-export async function replaceFile(path: string, text: string): Promise<void> {
+async function replaceFile(path: string, text: string): Promise<void> {
   await writeFile(`${path}.new`, text, { mode: 0o600 });
   await rename(`${path}.new`, path);
 }
@@ -296,7 +296,7 @@ export async function startTestGateway(options: {
   };
 }
 
-export const MODEL = "echo";
+const MODEL = "echo";
 const ADVERTISEMENT: Advertisement = {
   offers: [{ engine: "scripted", model: MODEL, kinds: ["chat", "completion"], warm: true, auditable: true }],
   securityModes: ["vanilla"],

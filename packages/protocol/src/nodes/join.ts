@@ -173,7 +173,7 @@ export const statementsSchema = z.strictObject({
     .max(NODE_LIMITS.maxStatements),
 });
 /** What became of an offered statement: `logged`, `pending` (its request is still being answered) or `refused`. */
-export const OFFER_OUTCOMES = ["logged", "pending", "refused"] as const;
+const OFFER_OUTCOMES = ["logged", "pending", "refused"] as const;
 export const offeredSchema = z.strictObject({
   outcomes: z
     .array(z.strictObject({ outcome: z.enum(OFFER_OUTCOMES), code: z.string().max(64).optional() }))

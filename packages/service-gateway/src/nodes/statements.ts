@@ -15,7 +15,7 @@ export type WorkUnderWay = {
   /** Whether a statement's request may still be about to be recorded. */
   readonly has: (subject: string, claims: ExecutionClaims) => boolean;
 };
-export type WorkNote = {
+type WorkNote = {
   /** The request is over; its receipt, if there is one, will be recorded in a moment. */
   readonly end: (receiptId?: Uint8Array) => void;
 };
@@ -136,7 +136,7 @@ export function createStatementVerifier({ registry, state, log, suite }: Stateme
 }
 
 /** A statement and its claims. Throws `node_statement_invalid` when they cannot be read or are not of each other. */
-export function readSigned(
+function readSigned(
   suite: Pick<CryptoSuite, "sha256">,
   { envelope, claims: bytes }: { readonly envelope: Uint8Array; readonly claims: Uint8Array },
 ): { readonly statement: Statement; readonly claims: ExecutionClaims } {

@@ -13,7 +13,7 @@ import type { ChainHead } from "@assay/receipts";
  * taken for a later batch.
  */
 export const FILE_HEADER_BYTES = 24;
-export const BATCH_HEADER_BYTES = 20;
+const BATCH_HEADER_BYTES = 20;
 export const NONCE_BYTES = 8;
 const MAGIC = Buffer.from("ASSAYOUT", "latin1");
 const VERSION = 1;
@@ -51,7 +51,7 @@ export function encodeFileHeader(nonce: Uint8Array): Buffer {
 }
 
 /** The nonce of a file. Throws `outbox_corrupt`, or `outbox_format_unknown` for a later version. */
-export function decodeFileHeader(bytes: Buffer, name: string): Buffer {
+function decodeFileHeader(bytes: Buffer, name: string): Buffer {
   if (
     bytes.length < FILE_HEADER_BYTES ||
     !bytes.subarray(0, 8).equals(MAGIC) ||
