@@ -11,11 +11,12 @@ const config: KnipConfig = {
         "tests/system/go/make-log.ts",
         "tests/crash/server-child.ts",
         "tests/system/*.system.ts",
+        "tests/service/remote/*-process.ts",
         "vitest.*.config.ts",
       ],
       project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
       // Tests over the whole program take the version that driver-postgres pins.
-      ignoreDependencies: ["pg"],
+      ignoreDependencies: ["pg", "@hono/node-server", "@hono/zod-openapi"],
     },
     "packages/*": src,
     // Programs of their own: children, and parents that tests start.

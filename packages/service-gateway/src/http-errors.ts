@@ -15,6 +15,8 @@ const STATUS: Readonly<Record<string, number>> = {
   not_logged_yet: 409,
   air_requires_tee: 409,
   model_deprecated: 409,
+  release_elsewhere: 409,
+  proof_elsewhere: 409,
   token_invalid: 401,
   node_session_unknown: 401,
   log_peer_required: 403,

@@ -3,7 +3,7 @@ import type { Application } from "@stricli/core";
 import { defineCommand } from "./command.ts";
 import type { CliContext } from "./command.ts";
 import type { GatewayFlags } from "./gateway.ts";
-import { identify, one, perhaps, retention, save, trust, url } from "./flags.ts";
+import { identify, one, perhaps, retention, save, text, trust, url } from "./flags.ts";
 import { helpIntegration } from "./help.ts";
 import { node } from "./node-commands.ts";
 import * as parse from "./parse-flags.ts";
@@ -53,6 +53,10 @@ const start = defineCommand<StartFlags>({
       withNegated: false,
       brief: "Listen where other machines can reach it, without TLS",
     },
+    tlsCert: text("file", "Certificate chain (PEM), to speak HTTPS"),
+    tlsKey: text("file", "The certificate's key (PEM)"),
+    peer: text("url", "Be a second gateway, and write to the log of this one"),
+    invite: text("code", "What lets a second gateway in (assay node invite)"),
   },
   load: async () => (await import("./commands/start.ts")).start,
 });

@@ -27,6 +27,9 @@ type ServerOptions = {
   /** 0 for one that is free. */
   readonly port: number;
   readonly databaseUrl?: string;
+  readonly tls?: { readonly key: string; readonly cert: string };
+  /** The gateway whose log this one writes to, as a second one. */
+  readonly peer?: { readonly url: string; readonly invite?: string };
   /** Whether the server's log lines go to stderr; a command that starts one for itself keeps it quiet. */
   readonly quiet: boolean;
 };

@@ -1,5 +1,6 @@
 import { access, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { AssayError } from "@assay/core";
 import type { HubFiles } from "@assay/service-hub";
 
 /** Replaces `path` by `text` at once: written beside, flushed, renamed, the directory flushed. */
@@ -64,4 +65,21 @@ export function hubFiles(directory: string): HubFiles {
     },
     path: (digest, file) => join(folder(digest), file),
   };
+}
+
+/** The body of a successful answer, at most `maxBytes`. Throws `gateway_unreachable`. */
+export async function readBounded(response: Response, maxBytes: number): Promise<Uint8Array> {
+  if (!response.ok || !response.body) {
+    await response.body?.cancel();
+    throw new AssayError("gateway_unreachable", `${response.url} answered ${response.status}.`);
+  }
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+    size += chunk.length;
+    if (size > maxBytes)
+      throw new AssayError("gateway_unreachable", `${response.url} sent more than ${maxBytes} bytes.`);
+    parts.push(chunk);
+  }
+  return new Uint8Array(Buffer.concat(parts));
 }

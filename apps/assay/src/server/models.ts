@@ -1,5 +1,5 @@
 import { AssayError } from "@assay/core";
-import type { FileLog } from "@assay/driver-log";
+import type { LogSink } from "@assay/protocol";
 import { decodeClaims } from "@assay/receipts";
 import { decodeSidecar } from "@assay/service-gateway";
 import type { createApi, ServableModel } from "@assay/service-gateway";
@@ -7,7 +7,7 @@ import { parseModelName } from "@assay/service-hub";
 import type { Hub, MaterialisedModel, ModelVersion } from "@assay/service-hub";
 
 /** Tells the hub of the release at `logIndex`. Throws `log_corrupt` when there is no record. */
-export async function replayRelease(hub: Hub, log: FileLog, logIndex: number): Promise<void> {
+export async function replayRelease(hub: Hub, log: LogSink, logIndex: number): Promise<void> {
   const record = await log.read(logIndex);
   if (!record) throw new AssayError("log_corrupt", `The release at log index ${logIndex} is missing.`);
   const [claims] = decodeSidecar(record.claims).claims;

@@ -3,13 +3,12 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { destination, pino } from "pino";
 import type { Logger } from "pino";
-import { AssayError, bytesToHex, isAssayError } from "@assay/core";
+import { AssayError, isAssayError } from "@assay/core";
 import { openBlobStore } from "@assay/driver-blobs";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
-import { openLog } from "@assay/driver-log";
-import type { FileLog } from "@assay/driver-log";
+import type { openLog } from "@assay/driver-log";
 import { createOrtRuntime } from "@assay/driver-ort";
-import { exportAir, keyId, receiptJson, trustView, viewReceipt } from "@assay/receipts";
+import { exportAir, receiptJson, trustView, viewReceipt } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import {
   createApi,
@@ -19,6 +18,7 @@ import {
   createOpeningVault,
   createRecorder,
   describe,
+  followLog,
   mountRouteApi,
   openLogState,
   ownerOf,
@@ -29,7 +29,6 @@ import type { DecodedRecord, Indexer } from "@assay/service-gateway";
 import { createHub } from "@assay/service-hub";
 import type { Hub } from "@assay/service-hub";
 import { createNode, timeOrderedId } from "@assay/service-node";
-import { formatVkey } from "@assay/tlog";
 import { TEXT_LIMITS } from "@assay/protocol";
 import type { TextExecutor } from "@assay/protocol";
 import { seedDemoModels } from "../demo/seed.ts";
@@ -37,16 +36,19 @@ import { startDatabase } from "./database.ts";
 import { DEFAULT_AUDIT_SHARE, startAuditing } from "./auditing.ts";
 import { deferStores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
+import { joinLog, openOwnLog } from "./log-place.ts";
+import type { LogPlace, PeerConfig } from "./log-place.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
 import { createNodes, followAdmissions, openNodeBook, withParties } from "./nodes.ts";
 import type { Nodes } from "./nodes.ts";
 import { openParties } from "./parties.ts";
 import { pooledRandom } from "./randomness.ts";
+import { readThrough } from "./read-through.ts";
 import { recentReceipts } from "./recent.ts";
 import { followRoots } from "./roots.ts";
 import { routeTensors } from "./tensors.ts";
 import { openText } from "./text.ts";
-import { startWitnessing, witnessKeys } from "./witnessing.ts";
+import { startWitnessing } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 
 export type ServerConfig = {
@@ -81,6 +83,8 @@ export type ServerConfig = {
   readonly requestTimeoutMs?: number;
   readonly now?: () => number;
   readonly version: string;
+  /** The gateway that owns the log's files: this one is then a second gateway, over the same database. */
+  readonly peer?: PeerConfig;
   /** Passed to the log, so that a test may take the disk away. */
   readonly log?: Partial<Parameters<typeof openLog>[0]>;
 };
@@ -89,7 +93,7 @@ export type RunningServer = {
   readonly url: string;
   readonly trust: Trust;
   readonly hub: Hub;
-  readonly log: FileLog;
+  readonly log: LogPlace["log"];
   readonly runtime: ReturnType<typeof createOrtRuntime>;
   /** Resolves when the database is there and the index has caught up; rejects when it did not start. */
   readonly databaseReady: Promise<void>;
@@ -105,8 +109,6 @@ const INDEXED_WAIT_MS = 250;
 /** Log lines gather to this size, or for a second, before they are written: one write a line would be felt. */
 const LOG_BUFFER_BYTES = 12 * 1024;
 const LOG_FLUSH_MS = 1000;
-/** Checkpoints at most this often when nobody waits for one: the post-quantum signature takes 5 ms of this thread. */
-const CHECKPOINT_INTERVAL_MS = 2000;
 const MAX_BLOB_BYTES = 8 * 1024 * 1024 * 1024;
 const DEFAULT_MAX_BODY_BYTES = 256 * 1024 * 1024;
 
@@ -138,19 +140,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
   ];
   try {
     const ownerKey = keystore.signer("owner", "ed25519");
-    const logKey = keystore.signer("log", "ed25519");
-    const origin = `assay.local/${bytesToHex(keyId(suite, logKey.publicKey))}`;
-    const log = await openLog({
-      directory: at("log"),
-      origin,
-      signers: { ed25519: logKey, mlDsa44: keystore.signer("log-pq", "ml-dsa-44") },
-      suite,
-      now,
-      checkpointIntervalMs: CHECKPOINT_INTERVAL_MS,
-      witnesses: witnessKeys(witnesses),
-      ...config.log,
-    });
-    undo.push(() => log.close());
+    const place = config.peer
+      ? await joinLog(keystore, config.peer, now)
+      : await openOwnLog(keystore, { directory: at("log"), now, witnesses, log: config.log });
+    undo.push(() => place.close());
+    const { log } = place;
 
     // The database comes up beside everything else; nothing on the way to an answer waits for it.
     const starting = startDatabase(config.databaseUrl, at("database"), logger);
@@ -163,7 +157,8 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     });
     starting.catch((error: unknown) => logger.error({ err: describe(error) }, "database did not start"));
 
-    const blobs = await openBlobStore({ directory: at("blobs") });
+    const stored = await openBlobStore({ directory: at("blobs") });
+    const blobs = place.fetchBlob ? readThrough(stored, place.fetchBlob) : stored;
     const state = await openLogState({
       log,
       suite,
@@ -209,15 +204,17 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     const hub = createHub({
       blobs,
       suite,
-      record: (claims, subject) =>
-        recorder.state({
+      record: (claims, subject) => {
+        if (config.peer) throw releasedElsewhere(config.peer.url);
+        return recorder.state({
           kind: "release",
           claims,
           subject,
           issuedAtMs: claims.issuedAtMs,
           owner: claims.owner,
           visibility: claims.visibility,
-        }),
+        });
+      },
       now,
       random: (bytes) => new Uint8Array(randomBytes(bytes)),
       files: hubFiles(at("models")),
@@ -248,7 +245,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       operatorKey: ownerKey.publicKey,
       onRecorded,
       now,
-      lendsLog: true,
+      lendsLog: place.own !== undefined,
       onHeard: (subject, atMs) => text.router.heard(subject, atMs),
     });
     undo.push(() => nodes.close());
@@ -286,16 +283,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     undo.push(() => auditor.close());
 
     const trust: Trust = {
-      identities: parties.identities,
+      identities: [...parties.identities, ...place.identities],
       keysets: [],
-      logs: [
-        {
-          origin,
-          keys: log.keys.map(formatVkey),
-          witnesses: witnesses.map(({ vkey }) => vkey),
-          quorum: witnesses.length,
-        },
-      ],
+      logs: [place.trusted],
       revoked: [],
       roots: [],
       chains: [],
@@ -308,15 +298,30 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     const admissions = followAdmissions(book.registry, at("trust.json"), logger);
     undo.push(() => admissions.stop());
 
-    indexer = follow();
+    // One process follows the log for the database; a second gateway follows it for what it keeps in memory.
+    if (place.own) indexer = follow();
+    else {
+      const follower = followLog({
+        log,
+        suite,
+        from: state.watermark(),
+        async onRecords(decoded, next) {
+          state.apply(decoded, next);
+          for (const { release, logIndex } of decoded) if (release) hub.catalogue.apply(release, logIndex);
+        },
+        onError: (error) => logger.warn({ err: describe(error) }, "behind the log"),
+      });
+      undo.push(() => follower.stop());
+    }
     undo.push(async () => {
       await indexer?.stop();
     });
 
-    if (config.seed !== false) await seedDemoModels({ hub, blobs, suite, owner: ownerOf(ownerKey.publicKey) });
+    if (config.seed !== false && place.own)
+      await seedDemoModels({ hub, blobs, suite, owner: ownerOf(ownerKey.publicKey) });
 
-    if (witnesses.length > 0) {
-      const witnessing = startWitnessing(log, witnesses, (url, error) =>
+    if (witnesses.length > 0 && place.own) {
+      const witnessing = startWitnessing(place.own, witnesses, (url, error) =>
         logger.warn({ witness: url, err: describe(error) }, "checkpoint not cosigned"),
       );
       undo.push(() => witnessing.stop());
@@ -366,8 +371,8 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       index: stores.index,
       state,
       suite,
-      logSigner: logKey,
-      ...(witnesses.length === 0 ? {} : { cosigned: () => log.cosigned() }),
+      logSigner: place.signer,
+      ...(place.cosigned ? { cosigned: place.cosigned } : {}),
     });
     const servable = createServable(hub);
     const api = createApi({
@@ -382,14 +387,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       auth,
       metrics,
       trust: () => withParties(trust, book.registry),
-      logKeys: log.keys.map(formatVkey),
+      logKeys: place.trusted.keys,
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
       recent: recent.get,
       indexed: async () => {
         if (stores.available()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
       },
-      ready: () => readiness(log),
+      ready: () => readiness(place),
       textModels: () => text.router.textModels(),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
@@ -497,9 +502,15 @@ async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
   for (const step of undo.splice(0).toReversed()) await step();
 }
 
-function readiness(log: FileLog): { ready: boolean; reasons: readonly string[] } {
-  const { error } = log.status();
-  return error ? { ready: false, reasons: [error.message] } : { ready: true, reasons: [] };
+function readiness({ problem }: LogPlace): { ready: boolean; reasons: readonly string[] } {
+  const reason = problem();
+  return reason === undefined ? { ready: true, reasons: [] } : { ready: false, reasons: [reason] };
+}
+
+function releasedElsewhere(url: string): AssayError<"release_elsewhere"> {
+  return new AssayError("release_elsewhere", "Models are released at the gateway that owns the log.", {
+    hints: [`Release it at ${url}; this one serves it a moment later.`],
+  });
 }
 
 function requireView(bundle: Uint8Array): Extract<ReturnType<typeof viewReceipt>, { view: unknown }>["view"] {

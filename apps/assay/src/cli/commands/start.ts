@@ -5,7 +5,7 @@ import { nodeSuite } from "@assay/driver-crypto";
 import { createClient } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { writeWhole } from "../files.ts";
+import { absolute, readWhole, writeWhole } from "../files.ts";
 import { gatewayFile, ownerKey } from "../gateway.ts";
 import { cliError } from "../render-error.ts";
 import { facts } from "../style.ts";
@@ -17,9 +17,15 @@ export type StartFlags = {
   readonly port?: number;
   readonly databaseUrl?: string;
   readonly exposed: boolean;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly peer?: string;
+  readonly invite?: string;
 };
 
 const LOOPBACK: ReadonlySet<string> = new Set(["127.0.0.1", "::1", "localhost"]);
+/** A chain of certificates is a few kilobytes. */
+const MAX_PEM_BYTES = 256 * 1024;
 const DEMO = { model: "demo/digits", input: "image", sample: "samples/seven.png" };
 
 /** `assay start`: serves this home until it is interrupted, after showing one inference with its receipt. */
@@ -29,14 +35,31 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
   const host = flags.host ?? settings.host;
   const port = flags.port ?? settings.port;
   const databaseUrl = flags.databaseUrl ?? settings.databaseUrl;
-  if (!LOOPBACK.has(host) && !flags.exposed) {
+  const tls = await tlsOf(cli, flags);
+  if (!LOOPBACK.has(host) && !flags.exposed && !tls) {
     throw cliError("usage_invalid", `${host} can be reached by other machines, and the gateway speaks plain HTTP.`, {
-      hints: ["Put a proxy with TLS before it, or say that you mean it with --exposed."],
+      hints: ["Give it a certificate with --tls-cert and --tls-key, put a proxy with TLS before it, or say --exposed."],
     });
   }
+  if (flags.peer !== undefined && databaseUrl === undefined) {
+    throw cliError("usage_invalid", "A second gateway shares the first one's database.", {
+      hints: ["Name it with --database-url, for both of them."],
+    });
+  }
+  const peer =
+    flags.peer === undefined
+      ? undefined
+      : { url: flags.peer, ...(flags.invite === undefined ? {} : { invite: flags.invite }) };
   output.progress("starting");
   const server = await world
-    .startServer({ host, port, quiet: false, ...(databaseUrl === undefined ? {} : { databaseUrl }) })
+    .startServer({
+      host,
+      port,
+      quiet: false,
+      ...(databaseUrl === undefined ? {} : { databaseUrl }),
+      ...(tls ? { tls } : {}),
+      ...(peer ? { peer } : {}),
+    })
     .catch((cause: unknown) => {
       throw explained(cause, world.home, host, port);
     });
@@ -72,6 +95,22 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
     if (ownsFile(world.home)) rmSync(gatewayFile(world.home), { force: true });
     await server.close();
   }
+}
+
+/** Certificate and key, when both are named. */
+async function tlsOf(
+  { world }: Cli,
+  { tlsCert, tlsKey }: StartFlags,
+): Promise<{ readonly cert: string; readonly key: string } | undefined> {
+  if (tlsCert === undefined && tlsKey === undefined) return undefined;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw cliError("usage_invalid", "HTTPS needs a certificate and its key.", {
+      hints: ["Give both --tls-cert FILE and --tls-key FILE."],
+    });
+  }
+  const pem = async (path: string, what: string): Promise<string> =>
+    new TextDecoder().decode(await readWhole(absolute(world, path), MAX_PEM_BYTES, what));
+  return { cert: await pem(tlsCert, "certificate"), key: await pem(tlsKey, "key") };
 }
 
 type Demo = { readonly text: string; readonly path: string; readonly json: { readonly [key: string]: string } };
