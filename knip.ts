@@ -31,8 +31,9 @@ const config: KnipConfig = {
       ignoreDependencies: ["@ricky0123/vad-web", "onnxruntime-node", "onnxruntime-web"],
     },
     bench: {
-      entry: ["*.{ts,mjs}", "infer/*.ts"],
+      entry: ["*.{ts,mjs}", "{infer,chat}/*.ts"],
       project: ["**/*.{ts,mjs}"],
+      ignoreBinaries: ["taskset"],
       // The floor that a benchmark measures is the engine that driver-ort pins.
       ignoreDependencies: ["onnxruntime-node", "onnxruntime-web"],
     },
