@@ -178,8 +178,13 @@ export function statedParameters(applied: Applied, maxTokens: number): Record<st
     stated["logprobs"] = true;
     stated["top_logprobs"] = topLogprobs;
   }
-  if (form.format.type !== "text") stated["response_format"] = { type: form.format.type };
+  const { format } = form;
+  if (format.type === "json_schema" && format.json_schema.name !== undefined) {
+    stated["response_format"] = { type: format.type, name: format.json_schema.name };
+  } else if (format.type !== "text") stated["response_format"] = { type: format.type };
   if (form.tools.length > 0) {
+    // What a tool takes is the caller's content and stands in the request alone.
+    stated["tools"] = form.tools.map((tool) => tool.function.name);
     stated["tool_choice"] = form.choice as JsonValue;
     stated["parallel_tool_calls"] = form.parallel;
   }
