@@ -5,16 +5,27 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bytesToHex, isAssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
+import { createLocalEngine } from "@assay/driver-llm";
 import { createOrtRuntime } from "@assay/driver-ort";
 import { connectDatabase, startEmbeddedPostgres } from "@assay/driver-postgres";
 import { encodeModel, joinChunks } from "@assay/onnx";
 import type { RuntimeProfile } from "@assay/protocol";
 import { openCheckpoint, parseVkey } from "@assay/tlog";
 import { gatewayFile } from "./gateway.ts";
+import { describeFiles } from "./model-files.ts";
 import { findReceipt, listReceiptIds, viewOf } from "./receipt-store.ts";
 import { formatBytes, formatTime } from "./style.ts";
 import { loadTrust } from "./trust-file.ts";
 import type { World } from "./world.ts";
+
+/** What the engine of language models reads of one. */
+const LANGUAGE_FILES = [
+  "config.json",
+  "generation_config.json",
+  "model.onnx",
+  "tokenizer.json",
+  "tokenizer_config.json",
+];
 
 /** What one check found. */
 export type Finding = {
@@ -49,6 +60,7 @@ export const DOCTOR_CHECKS: readonly DoctorCheck[] = [
   { name: "log", run: checkLog },
   { name: "portable", run: (world) => checkRuntime(world, "portable") },
   { name: "native", run: (world) => checkRuntime(world, "native") },
+  { name: "language", run: checkLanguage },
   { name: "database", run: checkDatabase },
 ];
 
@@ -210,6 +222,40 @@ async function checkRuntime(world: World, profile: RuntimeProfile): Promise<Find
   } finally {
     await runtime.close();
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function checkLanguage(world: World): Promise<Finding> {
+  const folder = join(world.modelsFolder, "chat");
+  const there = statSync(join(folder, "model.onnx"), { throwIfNoEntry: false });
+  if (!there) return warn("There is no language model beside this program.", "Import one with `assay model import`.");
+  const engine = createLocalEngine({ ...world.languageChild, children: 1 });
+  try {
+    const { manifest, digest } = await describeFiles(folder, LANGUAGE_FILES, "model.onnx");
+    const generation = engine.generate(
+      {
+        kind: "chat",
+        model: {
+          name: "doctor",
+          files: { manifestDigest: digest, directory: folder, entry: manifest.entry, files: manifest.files },
+        },
+        messages: [{ role: "user", content: "Hello" }],
+        parameters: { temperature: 0, max_tokens: 8 },
+        stream: true,
+      },
+      { signal: world.interrupt },
+    );
+    for await (const _ of generation.events);
+    const { facts, usage } = generation.outcome();
+    const engineName = facts.profile === "llm" ? `${facts.engine} ${facts.engineVersion}` : facts.provider;
+    return pass(`${engineName} wrote ${usage.completion_tokens} tokens.`);
+  } catch (error) {
+    return fail(
+      `No language model runs: ${messageOf(error)}`,
+      "Models of tensors work without it, and so do language models that others serve.",
+    );
+  } finally {
+    await engine.close();
   }
 }
 

@@ -85,6 +85,7 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
           style.faint("  Ask it yourself, from another terminal:"),
           `  npx assay run ${DEMO.model} --input ${DEMO.input}=@${join(world.modelsFolder, "digits", "samples", "three.png")}`,
           ...(demo ? [`  npx assay verify ${demo.path}`] : []),
+          '  npx assay chat "What is 17 + 25?"',
         ].join("\n"),
       () => ({ url: server.url, home: world.home, version: world.version, demo: demo?.json ?? null }),
     );
