@@ -1,6 +1,5 @@
 import { OpenAPIHono, createRoute, z } from "@hono/zod-openapi";
-import type { Context, MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
+import type { Context } from "hono";
 import { AssayError, bytesToHex, hexToBytes, parseJson, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite, JsonValue } from "@assay/core";
 import {
@@ -21,6 +20,7 @@ import type { Exporter } from "./exporter.ts";
 import { problemOf } from "./http-errors.ts";
 import { assertReadable, isReadable } from "./infer.ts";
 import type { ServableModel } from "./infer.ts";
+import { limitBody } from "./limit-body.ts";
 import type { Metrics } from "./metrics.ts";
 import { declareTextRoutes } from "./openai/document.ts";
 import { openAiHubModel, openAiTextModel } from "./openai/models.ts";
@@ -162,9 +162,9 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     return context.json(problemOf(error).body, 404);
   });
 
-  app.use("/v1/auth/*", limited(MAX_AUTH_BYTES));
-  app.use("/v1/models/*", limited(options.maxJsonBytes));
-  app.use("/v1/receipts/*", limited(options.maxJsonBytes));
+  app.use("/v1/auth/*", limitBody(MAX_AUTH_BYTES));
+  app.use("/v1/models/*", limitBody(options.maxJsonBytes));
+  app.use("/v1/receipts/*", limitBody(options.maxJsonBytes));
 
   const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
   const owner = async (context: Context): Promise<Caller> => {
@@ -761,16 +761,6 @@ function sorted(value: JsonValue): JsonValue {
       .toSorted(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, item]) => [key, sorted(item)]),
   );
-}
-
-/** Refuses a body past `maxBytes` with `request_too_large`, before it is parsed. */
-function limited(maxBytes: number): MiddlewareHandler {
-  return bodyLimit({
-    maxSize: maxBytes,
-    onError: () => {
-      throw new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`);
-    },
-  });
 }
 
 function assertNamespace(auth: Auth, caller: Caller, name: string): void {

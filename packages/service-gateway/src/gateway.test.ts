@@ -255,6 +255,23 @@ describe("the gateway", () => {
     expect([refused.status, await codeOf(refused)]).toEqual([413, "request_too_large"]);
   });
 
+  test("a JSON body that comes in chunks is read like any other, and refused past its limit", async () => {
+    const url = await open();
+    const send = (text: string): Promise<Response> =>
+      fetch(`${url}/v1/auth/challenge`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: new Blob([text]).stream(),
+        duplex: "half",
+      } as RequestInit);
+    const [wrong, large] = [await send('{"publicKey":7}'), await send(`{"publicKey":"${"x".repeat(100_000)}"}`)];
+    expect([wrong.status, await codeOf(wrong)]).toEqual([400, "request_invalid"]);
+    expect([large.status, await codeOf(large)]).toEqual([413, "request_too_large"]);
+    // What has no body at all comes without a length too.
+    const none = await fetch(`${url}/v1/models/none`, { method: "DELETE" });
+    expect([none.status, await codeOf(none)]).toEqual([404, "route_not_found"]);
+  });
+
   test("a port that is taken is said in words", async () => {
     const url = await open();
     const port = Number(new URL(url).port);

@@ -1,9 +1,9 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { OpenAPIHono } from "@hono/zod-openapi";
-import type { Context, MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
+import type { Context } from "hono";
 import { AssayError, bytesToHex } from "@assay/core";
 import type { Auth, Caller } from "../auth.ts";
+import { limitBody } from "../limit-body.ts";
 import { problem } from "../schemas.ts";
 import type { AssurancePolicyStore } from "./assurance-store.ts";
 import { contractNotFound } from "./contracts.ts";
@@ -33,8 +33,8 @@ const nameParams = z.object({ name: z.string().openapi({ param: { name: "name", 
 export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void {
   const { auth, upstreams, contracts, assurance, router } = modules;
   for (const path of ["/v1/upstreams", "/v1/contracts/*", "/v1/assurance-policy"])
-    app.use(path, limited(MAX_DOCUMENT_BYTES));
-  app.use("/v1/route/explain", limited(MAX_EXPLAIN_BYTES));
+    app.use(path, limitBody(MAX_DOCUMENT_BYTES));
+  app.use("/v1/route/explain", limitBody(MAX_EXPLAIN_BYTES));
 
   const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
   const operator = async (context: Context): Promise<void> => {
@@ -185,14 +185,5 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     const caller = await callerOf(context);
     const parsed = parseExplain(new Uint8Array(await context.req.arrayBuffer()), context.req.header());
     return context.json(await router.explain(parsed, caller ? { owner: caller.owner } : {}));
-  });
-}
-
-function limited(maxBytes: number): MiddlewareHandler {
-  return bodyLimit({
-    maxSize: maxBytes,
-    onError: () => {
-      throw new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`);
-    },
   });
 }
