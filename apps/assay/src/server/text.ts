@@ -84,8 +84,9 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
 
   const running = new Map<string, { readonly key: string; readonly engine: LanguageEngine }>();
   const engineOf = (upstream: Upstream): LanguageEngine | undefined => {
-    const apiKey = upstreams.apiKey(upstream.name);
     try {
+      // One whose key cannot be read any more is left out; the others, and the gateway, start all the same.
+      const apiKey = upstreams.apiKey(upstream.name);
       if (upstream.kind === "gguf") return gguf(config, upstream, now);
       return createUpstream({
         name: upstream.name,
