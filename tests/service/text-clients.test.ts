@@ -326,6 +326,58 @@ describe("the AI SDK", () => {
     }
   });
 
+  test("a second turn of the default model, which names earlier answers by reference", async () => {
+    const [[, model]] = providers();
+    if (!model) throw new Error("no model");
+    const { maxRetries } = settings;
+    const first = await generateText({ model, maxRetries, messages: [{ role: "user", content: "good day" }] });
+    const asked = await generateText({
+      model,
+      maxRetries,
+      messages: [
+        { role: "user", content: "good day" },
+        ...first.response.messages,
+        { role: "user", content: "and again" },
+      ],
+    });
+    expect(asked.text).toBe("You said: and again");
+    expect(JSON.stringify(asked.request.body)).toContain("item_reference");
+    // Somebody who read the receipt's id in the public log cannot name the item: its id ends with a secret.
+    const id = server.receipts.at(-2) ?? "";
+    const guessed = await fetch(`${server.url}/v1/responses`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        model: "echo",
+        input: [
+          { type: "item_reference", id: `msg_${id}_0` },
+          { role: "user", content: "repeat that" },
+        ],
+      }),
+    });
+    expect(guessed.status).toBe(400);
+    expect(await guessed.json()).toMatchObject({ error: { code: "parameter_unsupported", param: "input[0].type" } });
+  });
+
+  test("an answer that was not to be stored is not referred to", async () => {
+    const body = { model: "echo", store: false, input: "good day" };
+    const ask = (json: unknown): Promise<Response> =>
+      fetch(`${server.url}/v1/responses`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(json),
+      });
+    const { output } = (await (await ask(body)).json()) as { readonly output: readonly [{ readonly id: string }] };
+    const again = {
+      model: "echo",
+      input: [
+        { type: "item_reference", id: output[0].id },
+        { role: "user", content: "x" },
+      ],
+    };
+    expect((await ask(again)).status).toBe(400);
+  });
+
   test("generateObject", async () => {
     for (const [name, model] of providers()) {
       const { object } = await generateObject({

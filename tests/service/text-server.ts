@@ -19,6 +19,7 @@ import {
 } from "@assay/receipts";
 import type { ExecutionClaims, Issuer, KeyUse, ServiceClaims, Statement } from "@assay/receipts";
 import {
+  createItemMemory,
   createMetrics,
   createOpeningVault,
   createRecorder,
@@ -190,6 +191,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     onReceipt: () => undefined,
     auth,
     metrics,
+    items: createItemMemory(Date.now),
     maxBodyBytes: options.maxBodyBytes ?? 32 * 1024 * 1024,
   };
   const closeLog = async (): Promise<void> => {

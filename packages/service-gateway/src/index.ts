@@ -23,6 +23,7 @@ export { decodeSidecar, encodeSidecar } from "./sidecar.ts";
 export type { Sidecar } from "./sidecar.ts";
 export { createRecorder, grantOf } from "./recorder.ts";
 export type { ExecutionDraft, GatewayDraft, Issuers, Recorded, Recorder, SignedDraft } from "./recorder.ts";
+export { createItemMemory } from "./openai/items.ts";
 export type { TextModules } from "./openai/handle-text.ts";
 export type { TextOptions } from "./openai/limits.ts";
 export type { ListedTextModel } from "./openai/models.ts";

@@ -1,3 +1,4 @@
+import type { JsonValue } from "@assay/core";
 import type { ParsedText, TextDialect } from "../text/execution.ts";
 import { parseChat } from "./chat-request.ts";
 import { parseCompletion } from "./completion-request.ts";
@@ -7,6 +8,11 @@ import { readBody } from "./read.ts";
 import type { JsonObject } from "./read.ts";
 import { parseResponses } from "./responses-request.ts";
 import { parseRouting } from "./routing.ts";
+
+export type ParseOptions = {
+  /** The item of an earlier answer that a Responses request refers to by its id; without it references are refused. */
+  readonly item?: ((id: string) => JsonValue | undefined) | undefined;
+};
 
 /**
  * A request of OpenAI's API as typed data: every parameter is known and within its bounds, or the request is refused.
@@ -18,14 +24,15 @@ export function parseText(
   dialect: TextDialect,
   body: Uint8Array,
   headers: Readonly<Record<string, string | undefined>>,
+  { item }: ParseOptions = {},
 ): ParsedText {
   const asked = readBody(body);
-  const parsed = parserOf(dialect)(asked);
+  const parsed = dialect === "responses" ? parseResponses(asked, item) : parserOf(dialect)(asked);
   const routing = parseRouting(asked["assay"], headers);
   return { ...parsed, ...(parsed.omitted ? { omitted: shortened(parsed.omitted) } : {}), routing };
 }
 
-function parserOf(dialect: TextDialect): (body: JsonObject) => Omit<ParsedText, "routing"> {
+function parserOf(dialect: Exclude<TextDialect, "responses">): (body: JsonObject) => Omit<ParsedText, "routing"> {
   switch (dialect) {
     case "chat":
       return parseChat;
@@ -33,8 +40,6 @@ function parserOf(dialect: TextDialect): (body: JsonObject) => Omit<ParsedText, 
       return parseCompletion;
     case "embeddings":
       return parseEmbedding;
-    case "responses":
-      return parseResponses;
   }
 }
 

@@ -24,7 +24,15 @@ type Open = {
 type Call = { readonly outputIndex: number; readonly item: Mutable; readonly joiner: Joiner };
 
 /** Writes an answer of the Responses API: its object, or its events in the order that OpenAI's have. */
-export function createResponsesRenderer({ receiptId, createdS, model, parsed }: RenderOptions): TextRenderer {
+export function createResponsesRenderer({
+  receiptId,
+  itemSecret,
+  createdS,
+  model,
+  parsed,
+}: RenderOptions): TextRenderer {
+  const idOf = (prefix: string, index: number): string =>
+    `${prefix}_${receiptId}_${index}${itemSecret === undefined ? "" : `_${itemSecret}`}`;
   const state = createResponsesState();
   const book = createChoiceBook(1);
   const base = baseOf(`resp_${receiptId}`, createdS, model, parsed.repeated ?? {});
@@ -65,7 +73,7 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
     }
     if (open) return open;
     const outputIndex = items++;
-    const itemId = `${item === "message" ? "msg" : "rs"}_${receiptId}_${outputIndex}`;
+    const itemId = idOf(item === "message" ? "msg" : "rs", outputIndex);
     const opened: Open = { itemId, outputIndex, item, parts: [], kind, joiner: createJoiner() };
     open = opened;
     yield emit("response.output_item.added", { output_index: outputIndex, item: itemOf(opened, "in_progress") });
@@ -117,7 +125,7 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
       yield* close("completed");
       const outputIndex = items++;
       const item: Mutable = {
-        id: `fc_${receiptId}_${outputIndex}`,
+        id: idOf("fc", outputIndex),
         type: "function_call",
         status: "in_progress",
         call_id: step.id === undefined || step.id === "" ? `call_${receiptId}_${step.index}` : step.id,
@@ -155,7 +163,7 @@ export function createResponsesRenderer({ receiptId, createdS, model, parsed }: 
   const image = function* (source: string): Generator<Frame> {
     yield* close("completed");
     const outputIndex = items++;
-    const id = `ig_${receiptId}_${outputIndex}`;
+    const id = idOf("ig", outputIndex);
     // A data URI's payload is what OpenAI gives; an address is given as it is.
     const result = /^data:[^,]*;base64,/.test(source) ? source.slice(source.indexOf(",") + 1) : source;
     const item = { id, type: "image_generation_call", status: "completed", result };

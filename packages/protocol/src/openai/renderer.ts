@@ -7,6 +7,11 @@ import { createResponsesRenderer } from "./render-responses.ts";
 export type RenderOptions = {
   /** The receipt's id, 32 lower-case hexadecimal digits: part of the answer's id. */
   readonly receiptId: string;
+  /**
+   * Of a Responses answer: what its items' ids end with. Receipt ids are public, and whoever names an item by its id may
+   * have its text put into a conversation, so ids hold something that only the caller was given.
+   */
+  readonly itemSecret?: string;
   /** Seconds since 1970. */
   readonly createdS: number;
   /** The model as answers name it: the one that ran. */

@@ -124,9 +124,12 @@ const REPEATED = [
 ] as const;
 
 /** Reads a request of the Responses API. Throws `parameter_unknown`, `_invalid` and `_unsupported`. */
-export function parseResponses(body: JsonObject): Omit<ParsedText, "routing"> {
+export function parseResponses(
+  body: JsonObject,
+  item?: (id: string) => JsonValue | undefined,
+): Omit<ParsedText, "routing"> {
   refuseForeign(body);
-  const asked = readRequest(responsesEndpoint, body);
+  const asked = readRequest(responsesEndpoint, dereferenced(body, item));
   const stream = asked.stream ?? false;
   if (!stream && asked.stream_options !== undefined)
     throw parameterInvalid("stream_options", "may only be given when stream is true");
@@ -235,7 +238,31 @@ function listOf(value: JsonValue | undefined): readonly JsonValue[] {
   return Array.isArray(value) ? (value as readonly JsonValue[]) : [];
 }
 
-const KNOWN_ITEMS = new Set(["message", "function_call", "function_call_output", "reasoning"]);
+/** The same request with items in the place of references to them. What was sent stays what the receipt commits to. */
+function dereferenced(body: JsonObject, item: ((id: string) => JsonValue | undefined) | undefined): JsonObject {
+  const { input } = body;
+  if (!Array.isArray(input) || !(input as readonly JsonValue[]).some(isReference)) return body;
+  return {
+    ...body,
+    input: (input as readonly JsonValue[]).map((given, i) => {
+      if (!isReference(given)) return given;
+      const { id } = given;
+      const found = typeof id === "string" ? item?.(id) : undefined;
+      if (found !== undefined) return found;
+      throw parameterUnsupported(
+        `input[${i}].type`,
+        "it refers to an item that is not kept here, or not any more",
+        "Send the item itself; clients do so when told store: false (AI SDK: providerOptions.openai.store).",
+      );
+    }),
+  };
+}
+
+function isReference(item: JsonValue): item is JsonObject {
+  return isObject(item) && item["type"] === "item_reference";
+}
+
+const KNOWN_ITEMS = new Set(["message", "function_call", "function_call_output", "reasoning", "item_reference"]);
 
 function refuseForeignItem(item: JsonValue, path: string): void {
   if (!isObject(item) || typeof item["type"] !== "string" || KNOWN_ITEMS.has(item["type"])) {
@@ -247,13 +274,6 @@ function refuseForeignItem(item: JsonValue, path: string): void {
       );
     }
     return;
-  }
-  if (item["type"] === "item_reference") {
-    throw parameterUnsupported(
-      `${path}.type`,
-      "nothing is kept here that an item could refer to",
-      "Send the item itself; clients do so when told store: false (AI SDK: providerOptions.openai.store).",
-    );
   }
   throw parameterUnsupported(`${path}.type`, "items are messages, function calls, their outputs and reasoning");
 }

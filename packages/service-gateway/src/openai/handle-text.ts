@@ -11,6 +11,7 @@ import { grantOf } from "../recorder.ts";
 import { hexHeader, retentionOf, single } from "../request-headers.ts";
 import { beginText } from "./begin.ts";
 import type { Begun, TryModules } from "./begin.ts";
+import type { ItemMemory } from "./items.ts";
 import type { TEXT_DEFAULTS } from "./limits.ts";
 import { problemOf } from "../http-errors.ts";
 import { assertKeepable, recordText } from "./record.ts";
@@ -23,6 +24,8 @@ export type TextModules = TryModules &
   RecordModules & {
     readonly auth: Pick<Auth, "caller">;
     readonly metrics: Metrics;
+    /** Items that a next turn may refer to; without it references are refused. */
+    readonly items?: ItemMemory | undefined;
     /** Largest body, bytes. */
     readonly maxBodyBytes: number;
   };
@@ -90,7 +93,7 @@ export async function handleText(
     const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
     const settlement = settlementOf(single(headers["x-settlement-type"]));
     assertKeepable(retention, body.length);
-    const parsed = parseText(dialect, body, assayHeaders(headers));
+    const parsed = parseText(dialect, body, assayHeaders(headers), { item: modules.items?.item });
     const caller: TextCaller = {
       ...(owner === undefined ? {} : { owner, principal: { caller: owner, authentication: "token" } }),
       ...(request.socket.remoteAddress === undefined ? {} : { remoteAddress: request.socket.remoteAddress }),
@@ -182,6 +185,8 @@ async function answer(
     try {
       recorded = await recordText(modules, begun, executed, asked);
       modules.onReceipt(bytesToHex(begun.receiptId), recorded.logIndex);
+      if (dialect === "responses" && failure === undefined && parsed.parameters.store !== false)
+        modules.items?.remember(executed.responseFields);
       metrics.receipts.inc();
       metrics.receiptSeconds.observe((performance.now() - ranMs) / 1000);
     } catch (error) {

@@ -1,4 +1,4 @@
-import { AssayError, bytesToHex, hexToBytes, isAssayError } from "@assay/core";
+import { AssayError, bytesToHex, concatBytes, hexToBytes, isAssayError, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import { createRenderer, engineRequestOf, renderEmbeddings } from "@assay/protocol";
 import type {
@@ -98,7 +98,7 @@ function createExecution(modules: TextNodeModules, engine: () => LanguageEngine,
       const asked = engineRequestOf(parsed, target.model);
       if ("inputs" in asked) yield handed(await embedded(engine(), asked, options, request, progress));
       else {
-        const { generation, renderer } = begun(engine(), asked, options, request, progress);
+        const { generation, renderer } = begun(modules, engine(), asked, options, request, progress);
         for await (const step of generation.events) for (const frame of renderer.delta(step)) yield handed(frame);
         const { usage, tokens } = generation.outcome();
         for (const frame of renderer.end({ usage, ...(tokens ? { tokens } : {}) })) {
@@ -133,6 +133,7 @@ function createExecution(modules: TextNodeModules, engine: () => LanguageEngine,
 }
 
 function begun(
+  { suite }: Pick<TextNodeModules, "suite">,
   engine: LanguageEngine,
   asked: GenerateRequest,
   options: { readonly signal: AbortSignal },
@@ -143,6 +144,7 @@ function begun(
   if (parsed.dialect === "embeddings") throw new TypeError("Embeddings have no steps.");
   const renderer = createRenderer(parsed.dialect, {
     receiptId: bytesToHex(request.receiptId),
+    ...(parsed.dialect === "responses" ? { itemSecret: itemSecretOf(suite, request.masterSalt) } : {}),
     createdS,
     model: shownName(target),
     parsed,
@@ -250,4 +252,11 @@ function stated(
     manifestDigest: modelDigest?.scheme === "sha256-manifest" ? modelDigest.sha256 : null,
     mode: "vanilla",
   };
+}
+
+const ITEMS_TAG = utf8ToBytes("assay/items/1\0");
+
+/** What ids of items end with: 128 bits that follow from the master salt, which only the caller is given. */
+function itemSecretOf(suite: Pick<CryptoSuite, "sha256">, masterSalt: Uint8Array): string {
+  return bytesToHex(suite.sha256(concatBytes(ITEMS_TAG, masterSalt)).subarray(0, 16));
 }
