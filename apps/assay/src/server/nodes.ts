@@ -150,18 +150,26 @@ export function followAdmissions(
   };
 }
 
-/** `trust` with the parties of a registry; the same object when there is nothing to add. */
-export function withParties(trust: Trust, registry: Pick<NodeRegistry, "identities" | "revoked">): Trust {
+/**
+ * `trust` with the parties of a registry, and without the revocations of those that were ejected and admitted again; the
+ * same object when there is nothing to change. What a person wrote is never taken out.
+ */
+export function withParties(trust: Trust, registry: Pick<NodeRegistry, "identities" | "list" | "revoked">): Trust {
   const known = new Set(trust.identities.map(({ publicKey }) => Buffer.from(publicKey).toString("hex")));
   const revoked = new Set(trust.revoked.map(({ key }) => key));
   const identities = registry
     .identities()
     .filter(({ publicKey }) => !known.has(Buffer.from(publicKey).toString("hex")));
   const ejected = registry.revoked().filter(({ key }) => !revoked.has(key));
-  if (identities.length === 0 && ejected.length === 0) return trust;
+  const back = new Map(registry.list().flatMap((party) => (party.state === "ejected" ? [] : [[party.key, party]])));
+  const still = trust.revoked.filter(({ key, sinceMs, reason }) => {
+    const party = back.get(key);
+    return party?.ejectedAtMs !== sinceMs || party.ejectedFor !== reason;
+  });
+  if (identities.length === 0 && ejected.length === 0 && still.length === trust.revoked.length) return trust;
   return {
     ...trust,
     identities: [...trust.identities, ...identities],
-    revoked: [...trust.revoked, ...ejected],
+    revoked: [...still, ...ejected],
   };
 }

@@ -63,7 +63,7 @@ export type RunningNode = {
   readonly url: string;
   readonly cpuClass: string;
   readonly state: () => PartyState | "unreachable";
-  /** Resolves when every offered model is on this disk. */
+  /** Resolves when every offered model is on this disk, which takes being let in; rejects when it is closed before. */
   readonly pulled: Promise<void>;
   /** Takes nothing new, finishes what runs, and leaves the gateway when asked to. */
   readonly close: (options?: { readonly leave?: boolean }) => Promise<void>;
@@ -73,6 +73,8 @@ export type RunningNode = {
 const KEYSET_MS = 24 * 60 * 60 * 1000;
 /** A keyset begins this much before it is made, for small corrections of the clock. */
 const EARLY_MS = 5 * 60 * 1000;
+/** Pause before models that did not come are asked for again. */
+const PULL_AGAIN_MS = 10_000;
 const USES = ["execution", "supplement"] as const satisfies readonly KeyUse[];
 
 /** Starts a node that executes for a gateway elsewhere and signs what it did with a key of its own. */
@@ -113,9 +115,10 @@ export async function startNode(config: NodeConfig): Promise<RunningNode> {
         },
       },
     );
-    undo.push(() => puller.close());
     const offered = new Map(config.models.map((model) => [model.manifestDigest, model]));
     const warm = new Set<string>();
+    const pulling = keepPulling(config.models, puller, warm, logger);
+    undo.push(() => pulling.close());
     const advertisement: Advertisement = {
       offers: config.models.map((model) => ({
         engine: model.kinds.includes("tensor") ? "onnx" : "local",
@@ -189,20 +192,16 @@ export async function startNode(config: NodeConfig): Promise<RunningNode> {
           const files = await offeredFiles(puller, offered, request.model.manifestDigest, signal);
           return tensors.execute({ ...execution(request, files), signal });
         },
-        ...(config.onState ? { onState: config.onState } : {}),
+        onState: (state) => {
+          if (state === "active") pulling.start();
+          config.onState?.(state);
+        },
         onError: (error) => logger.warn({ err: describe(error) }, "node"),
       },
     );
     const running = node;
-    undo.push(() => running.close({ leave: leaving }));
     let leaving = false;
-    const pulled = (async () => {
-      for (const { manifestDigest, name } of config.models) {
-        await puller.pull(manifestDigest);
-        warm.add(name);
-      }
-    })();
-    pulled.catch((error: unknown) => logger.warn({ err: describe(error) }, "model not pulled"));
+    undo.push(() => running.close({ leave: leaving }));
     let closing: Promise<void> | undefined;
     return {
       subject,
@@ -210,7 +209,7 @@ export async function startNode(config: NodeConfig): Promise<RunningNode> {
       url: running.url,
       cpuClass: facts.cpuClass,
       state: () => running.link.state(),
-      pulled,
+      pulled: pulling.done,
       close({ leave = false } = {}) {
         leaving = leave;
         closing ??= unwind(undo);
@@ -225,6 +224,62 @@ export async function startNode(config: NodeConfig): Promise<RunningNode> {
 
 async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
   for (const step of undo.splice(0).toReversed()) await step();
+}
+
+/**
+ * Brings every offered model once the gateway has let this node in, and tries again while it cannot: a node that waits
+ * to be admitted is given nothing. What a request needs sooner is pulled for it.
+ */
+function keepPulling(
+  models: readonly OfferedModel[],
+  puller: ModelPuller,
+  warm: Set<string>,
+  logger: Logger,
+): { readonly done: Promise<void>; readonly start: () => void; readonly close: () => Promise<void> } {
+  let brought = (): void => undefined;
+  let fail: ((error: unknown) => void) | undefined;
+  const done = new Promise<void>((resolve, reject) => {
+    brought = resolve;
+    fail = reject;
+  });
+  // Whoever waits for it hears of a failure; nobody has to.
+  done.catch(() => undefined);
+  let running: Promise<void> | undefined;
+  let again: NodeJS.Timeout | undefined;
+  let complete = false;
+  let closed = false;
+  const start = (): void => {
+    clearTimeout(again);
+    if (closed || complete) return;
+    running ??= (async () => {
+      for (const { manifestDigest, name } of models) {
+        await puller.pull(manifestDigest);
+        warm.add(name);
+      }
+      complete = true;
+      brought();
+    })()
+      .catch((error: unknown) => {
+        if (closed) return;
+        logger.warn({ err: describe(error) }, "model not pulled");
+        again = setTimeout(start, PULL_AGAIN_MS);
+        again.unref();
+      })
+      .finally(() => {
+        running = undefined;
+      });
+  };
+  return {
+    done,
+    start,
+    async close() {
+      closed = true;
+      clearTimeout(again);
+      fail?.(new AssayError("node_not_joined", "This node was closed before its models were here."));
+      await puller.close();
+      await running;
+    },
+  };
 }
 
 /** The files of a model that this node offers; a gateway cannot make it fetch and run another. */

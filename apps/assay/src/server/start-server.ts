@@ -35,6 +35,7 @@ import type { TextExecutor } from "@assay/protocol";
 import { seedDemoModels } from "../demo/seed.ts";
 import { startDatabase } from "./database.ts";
 import { DEFAULT_AUDIT_SHARE, startAuditing } from "./auditing.ts";
+import { findCpuClass } from "./cpu-class.ts";
 import { deferStores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { joinLog, openOwnLog } from "./log-place.ts";
@@ -268,6 +269,24 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       logger,
     });
     undo.push(() => text.close());
+    // The processor's class says something only beside others', and it takes a child process to find out.
+    let classing: Promise<void> | undefined;
+    const classify = async (): Promise<void> => {
+      const cpuClass = await findCpuClass(hub, runtime);
+      if (cpuClass === undefined) classing = undefined;
+      else text.classified(cpuClass);
+    };
+    const unlisten = book.registry.onChange(({ role, state: of }) => {
+      if (role !== "node" || of !== "active") return;
+      classing ??= classify().catch((error: unknown) => {
+        classing = undefined;
+        logger.warn({ err: describe(error) }, "processor not classified");
+      });
+    });
+    undo.push(async () => {
+      unlisten();
+      await classing;
+    });
     const auditor = startAuditing(config.auditShare ?? DEFAULT_AUDIT_SHARE, {
       recorder,
       registry: book.registry,

@@ -67,6 +67,8 @@ export type TextParts = {
   readonly assurance: AssurancePolicyStore;
   /** The engine of hub models, when this process runs one. */
   readonly local: LocalEngine | undefined;
+  /** Tells the router what processor this is, which it takes a loaded model to find out. */
+  readonly classified: (cpuClass: string) => void;
   readonly close: () => Promise<void>;
 };
 
@@ -125,11 +127,13 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     now,
     subject: modules.nodeSubject,
   });
+  // What the hub serves lies on this disk, which is what nodes elsewhere call warm too.
+  const here: { executor: TextExecutor; warm: () => boolean; cpuClass?: string } = { executor, warm: () => true };
   const router = createTextRouter({
     suite,
     now,
     random: modules.random,
-    local: { executor },
+    local: here,
     hub: hubText(hub, local !== undefined),
     upstreams: () =>
       upstreams.list().flatMap((upstream) => {
@@ -154,6 +158,9 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     contracts,
     assurance,
     local,
+    classified(cpuClass) {
+      here.cpuClass = cpuClass;
+    },
     async close() {
       unfollow();
       await Promise.all([local?.close(), ...[...running.values()].map(({ engine }) => engine.close())]);
