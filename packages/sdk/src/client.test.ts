@@ -432,6 +432,23 @@ describe("signing in", () => {
   });
 });
 
+test("a call of the operator's sends what it is given, and an answer without a body is null", async () => {
+  const { client, calls } = clientOver(
+    ({ method }) => (method === "DELETE" ? new Response(null, { status: 204 }) : json({ name: "x" })),
+    { token: "assay_t" },
+  );
+  expect(await client.admin({ method: "PUT", path: "/v1/contracts/x", body: { models: ["a/b"] } })).toEqual({
+    name: "x",
+  });
+  expect(await client.admin({ method: "DELETE", path: "/v1/contracts/x" })).toBeNull();
+  expect(calls.map(({ headers, body }) => [headers.get("authorization"), body.length])).toEqual([
+    ["Bearer assay_t", 18],
+    ["Bearer assay_t", 0],
+  ]);
+  const empty = clientOver(() => new Response(""), { token: "assay_t" }).client;
+  expect(await code(empty.admin({ method: "GET", path: "/v1/contracts" }))).toBe("response_malformed");
+});
+
 describe("push", () => {
   test("uploads each file, then the manifest; a store that misnames a file is caught", async () => {
     const content = utf8ToBytes("weights");

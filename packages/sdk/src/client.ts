@@ -112,7 +112,7 @@ export type Client = {
   trust(options?: CallOptions): Promise<Trust>;
   /** A resource of the log's read interface: `checkpoint`, `tile/…`, `vkeys`. */
   log(path: string, options?: CallOptions): Promise<Uint8Array>;
-  /** A call of the gateway's own API that has no method here, as the owner when the client has a key. */
+  /** A call of the gateway's own API that has no method here, as the owner when the client has a key; null without a body. */
   admin(call: AdminCall): Promise<JsonValue>;
   /** Whether the gateway answers and can serve. */
   ready(options?: CallOptions): Promise<boolean>;
@@ -300,8 +300,8 @@ export function clientOver(
     trust: async ({ signal } = {}) =>
       parseTrust(await transport.bytes({ method: "GET", path: "/v1/trust", signal }, MAX_JSON_BYTES)),
     log: (path, { signal } = {}) => transport.bytes({ method: "GET", path: `/log/${path}`, signal }, MAX_JSON_BYTES),
-    admin: async ({ method, path, body, signal }) =>
-      transport.json({
+    async admin({ method, path, body, signal }) {
+      const response = await transport.send({
         method,
         path,
         headers: {
@@ -310,7 +310,9 @@ export function clientOver(
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal,
-      }),
+      });
+      return response.status === 204 ? null : readJson(response, path);
+    },
     ready: async ({ signal } = {}) => {
       try {
         await transport.bytes({ method: "GET", path: "/readyz", signal, safe: false }, MAX_JSON_BYTES);
