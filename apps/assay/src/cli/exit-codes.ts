@@ -39,6 +39,11 @@ const UNAVAILABLE: ReadonlySet<string> = new Set([
   "gateway_timeout",
   "runtime_overloaded",
   "runtime_closed",
+  "engine_overloaded",
+  "engine_unavailable",
+  "no_route",
+  "nodes_unavailable",
+  "assurance_unavailable",
 ]);
 
 /** The exit code of a verdict. */

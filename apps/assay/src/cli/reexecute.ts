@@ -12,7 +12,17 @@ import type { ReceiptView } from "@assay/receipts";
 import { compareTensors } from "./compare-tensors.ts";
 import type { Comparison } from "./compare-tensors.ts";
 import { readIfThere } from "./files.ts";
-import { describeModel, hashFile, MANIFEST_FILE, modelPlace, onDisk, readManifest } from "./model-files.ts";
+import { languageFiles } from "./language-files.ts";
+import {
+  describeFiles,
+  describeModel,
+  filesIn,
+  hashFile,
+  MANIFEST_FILE,
+  modelPlace,
+  onDisk,
+  readManifest,
+} from "./model-files.ts";
 import { cliError } from "./render-error.ts";
 import type { ExtraRow } from "./verdict-text.ts";
 import type { World } from "./world.ts";
@@ -168,7 +178,20 @@ async function findModel(path: string, view: ReceiptView): Promise<LocalModel> {
   }
   const own = await describeModel(place);
   if (own.digest === wanted) return checkFiles(folder, own);
+  const imported = await asImported(folder, entry);
+  if (imported?.digest === wanted) return checkFiles(folder, imported);
   throw mismatch(wanted, own.digest);
+}
+
+/** The manifest that importing a language model's folder makes, which leaves out what does not belong to it. */
+async function asImported(folder: string, entry: string | undefined): Promise<BuiltManifest | undefined> {
+  try {
+    const chosen = languageFiles(filesIn(folder), entry, folder);
+    return await describeFiles(folder, chosen.all, chosen.entry);
+  } catch (error) {
+    if (isAssayError(error)) return undefined;
+    throw error;
+  }
 }
 
 function mismatch(wanted: string, found: string): Error {

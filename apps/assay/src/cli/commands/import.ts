@@ -4,6 +4,7 @@ import { pipeline } from "node:stream/promises";
 import { bytesToHex, parseJson } from "@assay/core";
 import type { Cli } from "../command.ts";
 import { absolute } from "../files.ts";
+import { languageFiles } from "../language-files.ts";
 import { describeFiles, filesIn, onDisk } from "../model-files.ts";
 import { cliError } from "../render-error.ts";
 import { formatBytes } from "../style.ts";
@@ -16,11 +17,6 @@ export type ImportFlags = Pick<PushFlags, "name" | "private" | "url"> & {
   readonly endpoint: string;
 };
 
-/** Beside the graph: what engines of language models read, and what people do. */
-const BESIDE =
-  /^(?:config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json$|^chat_template\.jinja$|^(?:README|card)\.md$|^(?:LICENSE|NOTICE)[^/]*$/i;
-/** Where exporters put the graph, best first. */
-const USUAL_GRAPHS = ["onnx/model.onnx", "model.onnx"];
 /** A listing of ten thousand files is a few megabytes. */
 const MAX_LISTING_BYTES = 8 * 1024 * 1024;
 /** The hub serves graphs of up to a gigabyte, and their external weights may be several files of that size. */
@@ -34,7 +30,7 @@ export async function importModel(cli: Cli, flags: ImportFlags, source: string):
   releaseName(flags.name);
   const local = absolute(world, source);
   if (existsSync(local) && statSync(local).isDirectory()) {
-    const paths = choose(filesIn(local), flags.file, source);
+    const paths = languageFiles(filesIn(local), flags.file, source);
     output.progress("hashing");
     return release(cli, flags, local, await describeFiles(local, paths.all, paths.entry));
   }
@@ -45,7 +41,7 @@ export async function importModel(cli: Cli, flags: ImportFlags, source: string):
   }
   const folder = join(world.home, "imports", bytesToHex(world.randomBytes(8)));
   try {
-    const paths = choose(await listing(cli, flags, source), flags.file, source);
+    const paths = languageFiles(await listing(cli, flags, source), flags.file, source);
     for (const path of paths.all) await fetchFile(cli, flags, source, path, onDisk(folder, path));
     output.progress("hashing");
     return await release(cli, flags, folder, await describeFiles(folder, paths.all, paths.entry));
@@ -54,47 +50,36 @@ export async function importModel(cli: Cli, flags: ImportFlags, source: string):
   }
 }
 
-/** The files to take: one graph with its external weights, and what belongs beside it. */
-function choose(
-  paths: readonly string[],
-  wanted: string | undefined,
-  source: string,
-): { readonly entry: string; readonly all: readonly string[] } {
-  const graphs = paths.filter((path) => path.endsWith(".onnx"));
-  const [only, ...others] = graphs;
-  const entry =
-    wanted ?? USUAL_GRAPHS.find((path) => graphs.includes(path)) ?? (others.length === 0 ? only : undefined);
-  if (entry === undefined || !graphs.includes(entry)) {
-    throw cliError(
-      "model_files_invalid",
-      wanted === undefined
-        ? `${source} has ${graphs.length === 0 ? "no .onnx file" : `${graphs.length} .onnx files`}.`
-        : `${source} has no file ${wanted}.`,
-      { hints: graphs.length === 0 ? [] : [`Name one with --file: ${graphs.slice(0, 8).join(", ")}.`] },
-    );
-  }
-  if (!paths.includes("tokenizer.json")) {
-    throw cliError("model_files_invalid", `${source} has no tokenizer.json, so it is no language model.`, {
-      hints: ["Release other models with `assay model push`."],
-    });
-  }
-  const all = paths.filter(
-    (path) => path === entry || path.startsWith(`${entry}_data`) || path === `${entry}.data` || BESIDE.test(path),
-  );
-  return { entry, all };
-}
-
 async function listing(cli: Cli, flags: ImportFlags, source: string): Promise<readonly string[]> {
   const path = `api/models/${source}/tree/${encodeURIComponent(flags.revision)}?recursive=true`;
   const response = await ask(cli, flags, path, source);
-  const bytes = new Uint8Array(await response.arrayBuffer());
-  const entries = parseJson(bytes, { maxBytes: MAX_LISTING_BYTES });
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of received(cli, flags, response, "its list of files")) {
+    size += part.length;
+    if (size > MAX_LISTING_BYTES) {
+      throw cliError("model_files_invalid", `${flags.endpoint} lists files without an end.`);
+    }
+    parts.push(part);
+  }
+  const entries = listed(Buffer.concat(parts), flags);
   const paths = (Array.isArray(entries) ? entries : []).flatMap((entry: unknown) => {
     const file = entry as { readonly type?: unknown; readonly path?: unknown } | null;
     return file?.type === "file" && typeof file.path === "string" && isSafe(file.path) ? [file.path] : [];
   });
   if (paths.length > 0) return paths.toSorted();
   throw cliError("model_files_invalid", `${flags.endpoint} lists no files for ${source}.`);
+}
+
+function listed(bytes: Uint8Array, { endpoint }: ImportFlags): unknown {
+  try {
+    return parseJson(bytes, { maxBytes: MAX_LISTING_BYTES });
+  } catch (cause) {
+    throw cliError("model_files_invalid", `${endpoint} answered with something else than a list of files.`, {
+      cause,
+      hints: ["Is it a hub that speaks Hugging Face's API? Name another with --endpoint, or import a folder."],
+    });
+  }
 }
 
 // A hub's word is not trusted with where on this disk a file goes.
@@ -106,11 +91,9 @@ async function fetchFile(cli: Cli, flags: ImportFlags, source: string, path: str
   const { output } = cli;
   const response = await ask(cli, flags, `${source}/resolve/${encodeURIComponent(flags.revision)}/${path}`, source);
   mkdirSync(dirname(at), { recursive: true, mode: 0o700 });
-  const { body } = response;
-  if (!body) throw cliError("model_files_invalid", `The hub sent nothing for ${path}.`);
   let size = 0;
   const counted = async function* (): AsyncGenerator<Uint8Array> {
-    for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+    for await (const chunk of received(cli, flags, response, path)) {
       size += chunk.length;
       if (size > MAX_FILE_BYTES) {
         throw cliError("model_files_invalid", `${path} is larger than ${formatBytes(MAX_FILE_BYTES)}.`);
@@ -123,6 +106,36 @@ async function fetchFile(cli: Cli, flags: ImportFlags, source: string, path: str
   const declared = Number(response.headers.get("content-length") ?? Number.NaN);
   if (response.headers.get("content-encoding") === null && Number.isFinite(declared) && declared !== size) {
     throw cliError("model_files_invalid", `${path} ended after ${size} of ${declared} bytes.`);
+  }
+}
+
+/** The body of an answer piece by piece. Throws `hub_unreachable` when it breaks off. */
+async function* received(
+  { world }: Cli,
+  { endpoint }: ImportFlags,
+  { body }: Response,
+  what: string,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (!body) return;
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  try {
+    for (;;) {
+      let piece: Awaited<ReturnType<typeof reader.read>>;
+      try {
+        piece = await reader.read();
+      } catch (cause) {
+        if (world.interrupt.aborted) throw cause;
+        throw cliError("hub_unreachable", `${endpoint} broke off while it sent ${what}.`, {
+          cause,
+          hints: ["Try again, or fetch the model's folder by other means and import the folder."],
+        });
+      }
+      if (piece.done) return;
+      yield piece.value;
+    }
+  } finally {
+    // Whoever stops reading lets the connection go.
+    await reader.cancel().catch(() => undefined);
   }
 }
 
