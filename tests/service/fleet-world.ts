@@ -1,17 +1,32 @@
 // One home with its gateway, and nodes that join it: the composed server and the program's own commands, over loopback.
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { canonicalJson } from "@assay/core";
+import { bytesToHex, canonicalJson, hexToBytes } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { nodeSuite } from "@assay/driver-crypto";
-import type { Tensor } from "@assay/protocol";
-import { decodeEntry, parseStatement, parseTrust, viewReceipt } from "@assay/receipts";
+import { ed25519Signer, nodeSuite, randomSeed } from "@assay/driver-crypto";
+import { parseText } from "@assay/protocol";
+import type { LanguageEngine, LanguageModelFiles, RemoteTensor, Tensor } from "@assay/protocol";
+import {
+  commitFields,
+  decodeEntry,
+  encodeClaims,
+  keyId,
+  parseStatement,
+  parseTrust,
+  PROFILE,
+  receiptSubject,
+  tensorFields,
+  viewReceipt,
+} from "@assay/receipts";
 import type { ReceiptView, Statement, Trust, Verdict } from "@assay/receipts";
 import { createClient } from "@assay/sdk";
 import type { Client } from "@assay/sdk";
 import { languageOf } from "@assay/service-hub";
+import { createTextNode, startRemoteNode, timeOrderedId } from "@assay/service-node";
+import type { TensorExecution } from "@assay/service-node";
 import { createVerifier } from "@assay/verifier";
 import { makeFakeHome } from "../../apps/assay/src/cli/testing/fake-world.ts";
 import type { Ran } from "../../apps/assay/src/cli/testing/fake-world.ts";
@@ -21,6 +36,7 @@ import { startNode } from "../../apps/assay/src/server/start-node.ts";
 import type { OfferedModel, RunningNode } from "../../apps/assay/src/server/start-node.ts";
 import { sourceChild as ortChild } from "../../packages/driver-ort/src/testing/models.ts";
 import { languageChild, modelFiles } from "./chat-world.ts";
+import { makeIssuer } from "./remote/world.ts";
 import { ask, mintToken, openHome, release } from "./running-server.ts";
 import type { Json, ServerHome } from "./running-server.ts";
 
@@ -254,4 +270,111 @@ export async function nodesOf({ url, token }: Pick<Fleet, "url" | "token">): Pro
 export function temporary(name: string): { readonly path: string; readonly remove: () => void } {
   const path = mkdtempSync(join(tmpdir(), `assay-${name}-`));
   return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 5 }) };
+}
+
+/** A node that is let in like any other and answers what its modules say, under a signature of its own that holds. */
+export async function startDouble(
+  fleet: Fleet,
+  options: {
+    readonly directory: string;
+    readonly offers: readonly OfferedModel[];
+    readonly country?: string;
+    readonly tensor?: (request: RemoteTensor) => Promise<readonly Tensor[]>;
+    readonly engine?: LanguageEngine;
+    readonly files?: LanguageModelFiles;
+  },
+): Promise<{ readonly subject: string; readonly key: string; readonly close: () => Promise<void> }> {
+  const identity = ed25519Signer(randomSeed());
+  const subject = `urn:assay:node:${bytesToHex(keyId(nodeSuite, identity.publicKey))}`;
+  const { country, engine, files } = options;
+  const node = await startRemoteNode(
+    {
+      gatewayUrl: fleet.url,
+      outbox: { directory: options.directory },
+      server: { host: "127.0.0.1", port: 0 },
+    },
+    {
+      identity,
+      operator: fleet.home.operator,
+      suite: nodeSuite,
+      fetch: (url, init) => fetch(url, init),
+      now: Date.now,
+      random: (bytes) => new Uint8Array(randomBytes(bytes)),
+      issuer: (previous, head) => makeIssuer("node", identity, previous, head),
+      advertisement: () => ({
+        offers: options.offers.map(({ name, version, manifestDigest, kinds }) => ({
+          engine: kinds.includes("tensor") ? "onnx" : "local",
+          model: name,
+          version: String(version),
+          manifestDigest,
+          kinds: [...kinds],
+          auditable: true,
+          warm: true,
+        })),
+        securityModes: ["vanilla"],
+        ...(country === undefined ? {} : { jurisdiction: { country, evidence: "declared" as const } }),
+      }),
+      text: createTextNode({ engines: () => engine, suite: nodeSuite, now: Date.now, subject }),
+      parseText: (dialect, body) => parseText(dialect, body, {}),
+      target: ({ engine: of, model, modelName, modelVersion }) =>
+        Promise.resolve({
+          engine: of,
+          model: { name: model, ...(files ? { files } : {}) },
+          modelName,
+          ...(modelVersion === undefined ? {} : { modelVersion }),
+        }),
+      async tensor(request) {
+        if (!options.tensor) throw new Error("this double runs no tensors");
+        return stated(request, await options.tensor(request));
+      },
+    },
+  );
+  return { subject, key: bytesToHex(identity.publicKey), close: () => node.close() };
+}
+
+/** An execution as a node states it, whatever was computed. */
+function stated(request: RemoteTensor, outputs: readonly Tensor[]): TensorExecution {
+  const receiptId = timeOrderedId(Date.now(), new Uint8Array(randomBytes(10)));
+  const masterSalt = new Uint8Array(randomBytes(32));
+  const commit = (side: "request" | "response", fields: Parameters<typeof commitFields>[3]) =>
+    commitFields(nodeSuite, masterSalt, side, fields);
+  const asked = commit("request", [
+    { name: "model", value: new TextEncoder().encode(request.requestedName) },
+    ...request.inputs.flatMap((tensor) => tensorFields("input", tensor)),
+  ]);
+  const answered = commit(
+    "response",
+    outputs.flatMap((tensor) => tensorFields("output", tensor)),
+  );
+  const issuedAtMs = Date.now();
+  const claims = encodeClaims("execution", {
+    profile: PROFILE.execution,
+    receiptId,
+    ...(request.clientNonce ? { clientNonce: request.clientNonce } : {}),
+    modelName: request.model.name,
+    modelVersion: String(request.model.version),
+    modelDigest: hexToBytes(request.model.manifestDigest),
+    modelDigestScheme: "sha256-manifest",
+    modelDigestCheck: "hashed-at-load",
+    requestRoot: asked.root,
+    responseRoot: answered.root,
+    requestFields: asked.count,
+    responseFields: answered.count,
+    mode: "vanilla",
+    kind: "onnx",
+    issuedAtMs,
+    ...(request.principal ? { principal: request.principal } : {}),
+    runtime: { profile: request.profile },
+    finishReason: "stop",
+    engineUs: 10,
+  });
+  return {
+    receiptId,
+    subject: receiptSubject(receiptId),
+    issuedAtMs,
+    masterSalt,
+    claims,
+    outputs: [...outputs],
+    engineMs: 0.01,
+  };
 }

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import { bytesToHex } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { LocalEngine } from "@assay/driver-llm";
+import type { RuntimeProfile } from "@assay/protocol";
 import { decodeClaims, jsonFields, PROFILE } from "@assay/receipts";
 import { createAuditor, describe, grantOf } from "@assay/service-gateway";
 import type { Auditor, ExecuteModel, NodeNetwork, NodeRegistry, Recorder, TensorWork } from "@assay/service-gateway";
@@ -44,9 +45,8 @@ export function startAuditing(share: number, modules: AuditingModules): Auditor 
           candidate.offers.some((offer) => offer.manifestDigest === manifestDigest && offer.kinds.includes("tensor")),
       )?.subject;
 
-  const again = async (work: TensorWork, auditor: string, signal: AbortSignal) => {
+  const again = async (work: TensorWork, auditor: string, profile: RuntimeProfile, signal: AbortSignal) => {
     const run = auditor === localSubject ? modules.local : network.tensor(auditor);
-    const profile = "portable" as const;
     const done = await run({
       requestedName: work.requestedName,
       model: work.model,
@@ -93,9 +93,9 @@ export function startAuditing(share: number, modules: AuditingModules): Auditor 
       now: modules.now,
       random: modules.random,
       secret: modules.secret,
-      async tensor(work, except, signal) {
+      async tensor(work, except, signal, profile) {
         const other = except === localSubject ? elsewhere(work.model.manifestDigest, except) : localSubject;
-        return other === undefined ? undefined : again(work, other, signal);
+        return other === undefined ? undefined : again(work, other, profile, signal);
       },
       async text(work, claims, except, signal) {
         const { engine } = modules;

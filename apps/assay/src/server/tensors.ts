@@ -19,6 +19,8 @@ export function routeTensors(
     if (request.routing === undefined && registry.list().length === 0) return local(request);
     const { name, version, manifestDigest } = request.model;
     const exclude = new Set<string>();
+    /** Tries that failed, as the service statement tells them. */
+    const tries: { readonly candidate: string; readonly outcome: string }[] = [];
     for (;;) {
       const routed = router.routeTensor({ name, version, manifestDigest }, request.routing ?? {}, { exclude });
       routed.started();
@@ -26,13 +28,20 @@ export function routeTensors(
         const run = routed.remote === undefined ? local : network.tensor(routed.remote);
         const done = await run(request);
         routed.ended("ok", { engineMs: done.engineMs });
-        return { ...done, service: routed.service() };
+        const service = routed.service();
+        if (tries.length === 0 || !service.route) return { ...done, service };
+        const all = [...tries, { candidate: routed.candidate, outcome: "stop" }];
+        return {
+          ...done,
+          service: { ...service, route: { ...service.route, facts: { ...service.route.facts, tries: all } } },
+        };
       } catch (error) {
         const code = isAssayError(error) ? error.code : "internal_error";
         routed.ended(request.signal.aborted ? "cancelled" : "failed", { code });
         const another = routed.remote !== undefined && (PASSING.has(code) || code.startsWith("node_"));
         if (request.signal.aborted || !another || exclude.size + 1 >= MAX_TRIES) throw error;
         exclude.add(routed.candidate);
+        tries.push({ candidate: routed.candidate, outcome: code });
       }
     }
   };

@@ -67,10 +67,15 @@ export type AuditorModules = {
   /** 32 bytes that decide the sample: no node can tell before it answers, or by trying, what will be audited. */
   readonly secret: Uint8Array;
   /**
-   * Run the work on another node than `except`, or on this gateway's own runtime. Undefined when there is none that
+   * Run the work on another node than `except`, or on this gateway's own runtime, tensors in the profile of the answer. Undefined when there is none that
    * could; an error is the auditor's failure and says nothing of the audited.
    */
-  readonly tensor?: (work: TensorWork, except: string, signal: AbortSignal) => Promise<TensorAgain | undefined>;
+  readonly tensor?: (
+    work: TensorWork,
+    except: string,
+    signal: AbortSignal,
+    profile: "portable" | "native",
+  ) => Promise<TensorAgain | undefined>;
   readonly text?: (
     work: TextWork,
     claims: ExecutionClaims,
@@ -172,7 +177,7 @@ export function createAuditor(modules: AuditorModules, options: AuditorOptions):
     profile: "portable" | "native",
     signal: AbortSignal,
   ): Promise<Finding> => {
-    const again = await modules.tensor?.(work, job.node, signal);
+    const again = await modules.tensor?.(work, job.node, signal, profile);
     if (!again || again.auditor === job.node) return impossible(profile, "no other node");
     const cpuClass = claims.runtime?.["cpuClass"];
     const sameClass = cpuClass instanceof Uint8Array && bytesToHex(cpuClass) === again.cpuClass;
