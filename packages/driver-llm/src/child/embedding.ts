@@ -26,7 +26,7 @@ export function prepareEmbedding(model: Model, request: EmbedRequest): PreparedE
   }
   const texts = request.inputs.map((input) => {
     // Vectors leave no room for an answer, so a text may fill the whole context.
-    if (typeof input === "string") return encode({ ...model, context: model.context + 1 }, input, true);
+    if (typeof input === "string") return encode({ ...model, context: model.context + 1 }, [input], true);
     if (input.length > model.context)
       throw llmError(
         "context_exceeded",

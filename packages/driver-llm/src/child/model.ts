@@ -13,6 +13,8 @@ import type { JsonObject } from "../json.ts";
 import { DEFAULT_CONTEXT, MAX_CONFIG_BYTES, MAX_GRAMMARS, MAX_TOKENIZER_BYTES } from "../limits.ts";
 import { createSampler } from "../sampler.ts";
 import type { Sampler } from "../sampler.ts";
+import { controlSpellings } from "./control-spellings.ts";
+import type { ControlSpellings } from "./control-spellings.ts";
 import { createDecoder } from "./decoder.ts";
 import type { Decoder } from "./decoder.ts";
 import { createEncoder } from "./encoder.ts";
@@ -42,6 +44,8 @@ export type Generator = {
   readonly ends: ReadonlySet<number>;
   /** One bit for each token that may be chosen without a grammar: those with text, and those that end. */
   readonly free: Uint32Array;
+  /** Spellings of the tokens that stand for no text. */
+  readonly controls: ControlSpellings;
   readonly template: ChatTemplate | undefined;
   readonly grammar: (form: AnswerForm) => Grammar | undefined;
 };
@@ -219,6 +223,7 @@ function makeGenerator(
     },
     ends,
     free,
+    controls: controlSpellings(table.names.flatMap((name, id) => (table.bytes[id] === undefined ? (name ?? []) : []))),
     template,
     grammar: (form) => {
       const key = JSON.stringify([form.format, form.choice === "none" ? [] : form.tools, form.choice, form.parallel]);

@@ -28,27 +28,24 @@ export function promptTokens(model: Model, request: GenerateRequest, form: Answe
   }
   const turns = request.messages.map(turnOf);
   instruct(turns, form);
+  const tools = form.choice === "none" || form.tools.length === 0 ? undefined : form.tools;
+  const { values, split } = generator.controls.guard({ messages: turns, tools });
   let rendered: string;
   try {
-    rendered = generator.template.render({
-      ...model.specials,
-      messages: turns,
-      tools: form.choice === "none" || form.tools.length === 0 ? undefined : form.tools,
-      add_generation_prompt: true,
-    });
+    rendered = generator.template.render({ ...model.specials, ...values, add_generation_prompt: true });
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);
     throw llmError("template_failed", "The model's chat template refused the messages.", [
       `It said: ${said.length > 300 ? `${said.slice(0, 300)}…` : said}`,
     ]);
   }
-  return encode(model, rendered, false);
+  return encode(model, split(rendered), false);
 }
 
 function completionTokens(model: Model, prompt: string | readonly number[]): number[] {
   const size = model.generator?.decoder.vocabularySize ?? 0;
   if (typeof prompt === "string") {
-    const tokens = encode(model, prompt, true);
+    const tokens = encode(model, [prompt], true);
     if (tokens.length > 0) return tokens;
     throw llmError("parameter_invalid", "The prompt is empty, and the model has no token to begin a text with.", [
       "prompt",
@@ -61,10 +58,11 @@ function completionTokens(model: Model, prompt: string | readonly number[]): num
   return [...prompt];
 }
 
-/** The tokens of a text. `begin` adds what the tokenizer puts around a whole text. */
-export function encode(model: Model, text: string, begin: boolean): number[] {
-  if (text.length > model.context * MAX_CHARACTERS_PER_TOKEN) throw contextExceeded(model, undefined);
-  const tokens = model.tokenizer.encode(text, { add_special_tokens: begin }).ids;
+/** The tokens of a text that is given in pieces. `begin` adds what the tokenizer puts around a whole text. */
+export function encode(model: Model, pieces: readonly string[], begin: boolean): number[] {
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  if (length > model.context * MAX_CHARACTERS_PER_TOKEN) throw contextExceeded(model, undefined);
+  const tokens = pieces.flatMap((piece) => model.tokenizer.encode(piece, { add_special_tokens: begin }).ids);
   if (tokens.length >= model.context) throw contextExceeded(model, tokens.length);
   return tokens;
 }
