@@ -30,7 +30,14 @@ beforeAll(async () => {
   [fleet, wire] = await Promise.all([openFleet(), stretchWire()]);
   stays = await joinFleet(fleet, ["--jurisdiction", "FR"]);
   lost = await joinFleet(fleet, [
-    ...["--name", "lost", "--jurisdiction", "FR", "--port", String(wire.port), "--public-url", wire.url],
+    "--name",
+    "lost",
+    "--jurisdiction",
+    "FR",
+    "--port",
+    String(wire.port),
+    "--public-url",
+    wire.url,
   ]);
 });
 afterAll(async () => {
@@ -43,7 +50,12 @@ afterAll(async () => {
 
 const startFated = async (): Promise<NodeProcess> => {
   const one = await startNodeProcess(fleet.home.directory, fleet.url, [
-    ...["--name", "fated", "--models", "demo/digits,demo/chat", "--jurisdiction", "ES"],
+    "--name",
+    "fated",
+    "--models",
+    "demo/digits,demo/chat",
+    "--jurisdiction",
+    "ES",
   ]);
   started.add(one);
   return one;

@@ -22,7 +22,11 @@ export async function startNodeProcess(home: string, url: string, args: readonly
       "--import",
       import.meta.resolve("tsx"),
       join(ROOT, "apps/assay/src/main.ts"),
-      ...["node", "--join", url, "--json", ...args],
+      "node",
+      "--join",
+      url,
+      "--json",
+      ...args,
     ],
     {
       cwd: ROOT,

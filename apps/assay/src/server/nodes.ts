@@ -52,6 +52,8 @@ export async function openNodeBook(modules: {
 export type Nodes = {
   readonly network: NodeNetwork;
   readonly routes: (api: OpenAPIHono) => void;
+  /** Answers second gateways that wait for the log to grow, so that they keep nobody from closing. */
+  readonly leave: () => void;
   readonly close: () => Promise<void>;
 };
 
@@ -82,6 +84,7 @@ export async function createNodes(modules: NodesModules): Promise<Nodes> {
     fields: textFields,
     stateRelay: createRelayStatement({ suite, fields: textFields, now }),
   });
+  const leaving = new AbortController();
   const offers = createOffers({ recorder, work, suite, now });
   const logApi = modules.lendsLog
     ? await createLogApi({
@@ -92,6 +95,7 @@ export async function createNodes(modules: NodesModules): Promise<Nodes> {
         keyset: verifier.keyset,
         onRecorded: modules.onRecorded,
         now,
+        leaving: leaving.signal,
       })
     : undefined;
   return {
@@ -113,6 +117,7 @@ export async function createNodes(modules: NodesModules): Promise<Nodes> {
       });
       logApi?.routes(api);
     },
+    leave: () => leaving.abort(),
     close: () => network.close(),
   };
 }

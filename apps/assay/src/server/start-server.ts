@@ -472,7 +472,10 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
         },
       },
     );
-    undo.push(() => gateway.close());
+    undo.push(() => {
+      nodes.leave();
+      return gateway.close();
+    });
     const databaseReady = starting.then(async () => {
       await indexer?.settled(log.size(), 30_000);
     });

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "@hono/zod-openapi";
 import type { Context } from "hono";
@@ -27,6 +28,8 @@ export type LogApiModules = {
   /** Told of every record that a peer appended, as the recorder's `onRecorded` is of its own. */
   readonly onRecorded: (decoded: readonly DecodedRecord[], next: number) => void;
   readonly now: () => number;
+  /** Aborted when this gateway goes: whoever waits for the log to grow is then answered at once. */
+  readonly leaving?: AbortSignal;
 };
 
 export type LogApi = {
@@ -58,6 +61,8 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
   const flights = new Map<string, Promise<number>>();
   const epochs = new Map<string, number>();
   const cache = signatureCache();
+  // Names this run of the sequencer: epochs are counted anew in each.
+  const run = randomUUID();
 
   const remember = (digest: string, index: number): void => {
     const oldest = order[at];
@@ -218,7 +223,7 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
         const peer = peerOf(context);
         const epoch = (epochs.get(peer.key) ?? 0) + 1;
         epochs.set(peer.key, epoch);
-        return context.json({ origin: log.origin, size: log.size(), epoch, run: RUN });
+        return context.json({ origin: log.origin, size: log.size(), epoch, run });
       });
       app.post("/internal/log/append", async (context) => {
         const peer = peerOf(context);
@@ -231,7 +236,8 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
         peerOf(context);
         const { above, waitMs } = numbers(context, "above", "waitMs");
         const until = performance.now() + Math.min(waitMs, MAX_WAIT_MS);
-        while (log.size() <= above && performance.now() < until && !context.req.raw.signal.aborted) {
+        const over = (): boolean => (modules.leaving?.aborted ?? false) || context.req.raw.signal.aborted;
+        while (log.size() <= above && performance.now() < until && !over()) {
           await new Promise((resolve) => {
             setTimeout(resolve, SIZE_POLL_MS);
           });
@@ -282,8 +288,6 @@ export async function createLogApi(modules: LogApiModules): Promise<LogApi> {
   };
 }
 
-/** Names this run of the sequencer: epochs are counted anew in each. */
-const RUN = `${process.pid}-${performance.timeOrigin}`;
 /** Room for the lengths around the records. */
 const MAX_OVERHEAD_BYTES = 64 * 1024;
 
