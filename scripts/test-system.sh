@@ -36,18 +36,43 @@ fi
 echo "${packages[*]}"
 
 say "Python's packages"
-requirements=(-r sdk-python/requirements.txt -r tests/system/requirements.txt)
-key=$(cat sdk-python/requirements.txt tests/system/requirements.txt | sha256sum | cut -c1-16)
-venv=$cache/venv-$key
-if [ ! -x "$venv/bin/python" ] || [ ! -e "$venv/complete" ]; then
-  rm -rf "$venv"
-  mkdir -p "$cache"
-  /usr/bin/python3 -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check "${requirements[@]}"
-  touch "$venv/complete"
-fi
-"$venv/bin/pip" freeze --disable-pip-version-check | grep -iE '^(cryptography|tritonclient|open-inference)'
+# Prints the folder of an environment that has what the files list; further arguments go to pip.
+python_with() {
+  local files=$1 key venv list=() file
+  key=$(cat $files | sha256sum | cut -c1-16)
+  venv=$cache/venv-$key
+  if [ ! -x "$venv/bin/python" ] || [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    mkdir -p "$cache"
+    for file in $files; do list+=(-r "$file"); done
+    { /usr/bin/python3 -m venv "$venv" &&
+      "$venv/bin/pip" install -q --disable-pip-version-check "${@:2}" "${list[@]}" &&
+      touch "$venv/complete"; } >&2 || return 1
+  fi
+  echo "$venv"
+}
+venv=$(python_with "sdk-python/requirements.txt tests/system/requirements.txt")
 export ASSAY_SYSTEM_PYTHON=$venv/bin/python
+# Clients of two families do not agree on what they both need, so each has its own environment.
+text_venv=$(python_with tests/system/text-requirements.txt --no-deps)
+export ASSAY_TEXT_PYTHON=$text_venv/bin/python
+for one in "$venv" "$text_venv"; do
+  "$one/bin/pip" freeze --disable-pip-version-check | grep -iE '^(cryptography|tritonclient|open-inference|openai|opengradient)' || true
+done
+
+say "llama.cpp for Node"
+# Its CPU build alone: the packages with graphics binaries are ten times its size, and none of its scripts runs.
+llama_packages=(node-llama-cpp@3.22.1 "@node-llama-cpp/linux-$(node -p process.arch)@3.22.1")
+llama=$cache/llama-$(printf '%s\n' "${llama_packages[@]}" | sha256sum | cut -c1-16)
+if [ ! -e "$llama/complete" ]; then
+  rm -rf "$llama"
+  mkdir -p "$llama"
+  printf '{ "private": true }\n' >"$llama/package.json"
+  npm install --prefix "$llama" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error "${llama_packages[@]}"
+  touch "$llama/complete"
+fi
+echo "${llama_packages[*]}"
+export ASSAY_LLAMA_DIRECTORY=$llama
 
 say "A throw-away PostgreSQL"
 bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -n 1)

@@ -27,14 +27,20 @@ TOOL = {
     "function": {
         "name": "get_weather",
         "description": "The weather of a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 24}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
     },
 }
 
 
 def with_openai() -> dict:
     client = openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-none", max_retries=0)
-    plain = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=32)
+    raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=32)
+    plain = raw.parse()
     pieces, usage, reasons = [], None, []
     for chunk in client.chat.completions.create(
         model=MODEL,
@@ -56,17 +62,25 @@ def with_openai() -> dict:
         seed=7,
         response_format={"type": "json_schema", "json_schema": {"name": "sum", "schema": SCHEMA, "strict": True}},
     )
-    called = client.chat.completions.create(
-        model=MODEL,
-        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
-        tools=[TOOL],
-        tool_choice="required",
-        max_tokens=64,
-    )
+    asked_for_tool = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "tools": [TOOL],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "temperature": 0,
+    }
+    called = client.chat.completions.create(**asked_for_tool)
+    streamed_call = ["", ""]
+    for chunk in client.chat.completions.create(**asked_for_tool, stream=True):
+        for call in chunk.choices[0].delta.tool_calls or []:
+            streamed_call[0] += call.function.name or ""
+            streamed_call[1] += call.function.arguments or ""
     legacy = client.completions.create(model=MODEL, prompt="17 + 25 =", max_tokens=8, temperature=0)
     response = client.responses.create(model=MODEL, input="What is 17 + 25?", temperature=0, max_output_tokens=32)
     events = [event.type for event in client.responses.create(model=MODEL, input="Hello", max_output_tokens=16, stream=True)]
     vectors = client.embeddings.create(model=EMBEDDING_MODEL, input=["a receipt", "a signed record"])
+    numbers = client.embeddings.create(model=EMBEDDING_MODEL, input=["a receipt"], encoding_format="float")
     refused = {}
     for name, arguments in {
         "unknown_model": {"model": "nobody/none"},
@@ -79,6 +93,9 @@ def with_openai() -> dict:
         except openai.APIStatusError as error:
             refused[name] = {"status": error.status_code, "code": error.code, "type": error.type, "param": error.param}
     return {
+        "receiptId": raw.headers["assay-receipt-id"],
+        "grant": raw.headers["assay-grant"],
+        "id": plain.id,
         "text": plain.choices[0].message.content,
         "finish": plain.choices[0].finish_reason,
         "usage": plain.usage.model_dump(exclude_none=True),
@@ -88,11 +105,13 @@ def with_openai() -> dict:
         "json": shaped.choices[0].message.content,
         "tool": [call.function.model_dump() for call in called.choices[0].message.tool_calls or []],
         "toolFinish": called.choices[0].finish_reason,
+        "streamedTool": streamed_call,
         "completion": legacy.choices[0].text,
         "response": response.output_text,
         "responseStatus": response.status,
         "events": events,
         "vectors": [len(item.embedding) for item in vectors.data],
+        "sameVector": max(abs(a - b) for a, b in zip(vectors.data[0].embedding, numbers.data[0].embedding)) < 1e-6,
         "models": [model.id for model in client.models.list()],
         "refused": refused,
     }
@@ -134,12 +153,13 @@ async def with_opengradient() -> dict:
         "finish": chat.finish_reason,
         "usage": chat.usage,
         "toolFinish": tools.finish_reason,
-        "toolCalls": tools.chat_output.get("tool_calls"),
+        "toolCalls": tools.chat_output.get("tool_calls") or [],
         "json": shaped.chat_output["content"],
         "streamed": "".join(c.choices[0].delta.content or "" for c in chunks if c.choices),
         "finals": sum(1 for c in chunks if c.is_final),
         "finalUsage": chunks[-1].usage is not None,
         "wrapped": len(wrapped),
+        "wrappedFinish": wrapped[-1].choices[0].finish_reason,
         "completion": completion.completion_output,
         "unknown": unknown,
     }

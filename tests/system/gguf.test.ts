@@ -2,20 +2,17 @@ import { createHash } from "node:crypto";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { isAssayError } from "@assay/core";
 import { createGgufEngine } from "@assay/driver-gguf";
 import type { GgufEngine, GgufOptions } from "@assay/driver-gguf";
 import type { GenerateRequest, LanguageEngine } from "@assay/protocol";
 import { engineContract } from "@assay/testkit/engine-contract";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { needed, root } from "./harness.ts";
 
-// Needs node-llama-cpp, which the workspace does not install: ASSAY_LLAMA_DIRECTORY is a folder that has it in its
-// node_modules (npm i --omit=optional node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1).
-const packageDirectory = process.env["ASSAY_LLAMA_DIRECTORY"];
-if (packageDirectory === undefined) throw new Error("ASSAY_LLAMA_DIRECTORY names no folder with node-llama-cpp.");
+// Needs node-llama-cpp, which the workspace does not install: this names a folder that has it in its node_modules.
+const packageDirectory = needed("ASSAY_LLAMA_DIRECTORY");
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const model = join(root, "models/chat/chat.gguf");
 const sha256 = createHash("sha256").update(readFileSync(model)).digest("hex");
 const scratch = mkdtempSync(join(tmpdir(), "assay-gguf-"));
@@ -33,7 +30,7 @@ function create(options: Partial<GgufOptions> = {}): GgufEngine {
     path: model,
     childEntry: join(root, "packages/driver-gguf/src/child/main.ts"),
     nodeArgs: ["--import", "tsx", "--conditions=assay-source"],
-    packageDirectory: packageDirectory ?? "",
+    packageDirectory,
     threads: 1,
     now: () => performance.now(),
     random: Math.random,
@@ -154,6 +151,12 @@ describe("the process", () => {
     expect((await ask(engine, request({ temperature: 0, max_tokens: 4 }))).text).toBe(first.text);
   });
 });
+
+/** The engine's children among those of a process. */
+function childrenOf(parent: number): readonly number[] {
+  const pids = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8").trim().split(" ").map(Number);
+  return pids.filter((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("driver-gguf/src/child/main.ts"));
+}
 
 describe("limits", () => {
   it("a prompt longer than the context", async () => {
