@@ -142,7 +142,10 @@ describe("the process", () => {
         for await (const _ of generation.events) {
           if (killed) continue;
           killed = true;
-          process.kill(engine.pid() ?? 0, "SIGKILL");
+          const pid = engine.pid();
+          // 0 would be this whole process group.
+          if (pid === undefined) throw new Error("there is no child to end");
+          process.kill(pid, "SIGKILL");
         }
       })(),
     );
@@ -151,12 +154,6 @@ describe("the process", () => {
     expect((await ask(engine, request({ temperature: 0, max_tokens: 4 }))).text).toBe(first.text);
   });
 });
-
-/** The engine's children among those of a process. */
-function childrenOf(parent: number): readonly number[] {
-  const pids = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8").trim().split(" ").map(Number);
-  return pids.filter((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("driver-gguf/src/child/main.ts"));
-}
 
 describe("limits", () => {
   it("a prompt longer than the context", async () => {
