@@ -160,6 +160,19 @@ describe("an answer", () => {
       const plain = await collect(cold, second);
       expect(plain.outcome.usage.prompt_tokens_details?.cached_tokens).toBe(0);
       expect(warm.outcome.tokens).toEqual(plain.outcome.tokens);
+      // A re-check that takes many runs says what one run says, also when answers share their prompt.
+      for (const n of [1, 2]) {
+        const request = chatRequest(model, "in pieces, please", { n, max_tokens: 40, seed: n });
+        const { outcome } = await collect(engine, request);
+        const [whole, pieces] = await Promise.all(
+          [engine, cold].map(async (each) => await each.recheck(request, outcome.tokens ?? [], outcome.parameters)),
+        );
+        expect(whole).toMatchObject({ agrees: true, positions: outcome.usage.completion_tokens });
+        expect(pieces).toMatchObject({ agrees: true, positions: whole?.positions, answers: whole?.answers });
+        const wrong = (outcome.tokens ?? []).map((tokens) => [...tokens.slice(0, -1), tokens.at(-1) === 65 ? 66 : 65]);
+        const found = await cold.recheck(request, wrong, outcome.parameters);
+        expect(found).toMatchObject({ agrees: false, disagreementCount: n });
+      }
     } finally {
       await cold.close();
     }

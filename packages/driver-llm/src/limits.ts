@@ -59,6 +59,8 @@ export const CACHE_BYTES = 256 * 1024 ** 2;
 export const CACHE_LEAST_TOKENS = 8;
 /** Tokens of a prompt that run at once: long enough to use the processor well, short enough for others' tokens. */
 export const PREFILL_CHUNK = 256;
+/** Chunks of a prompt that a re-check takes as one: most answers then need a single run with what they answer. */
+export const RECHECK_CHUNKS = 2;
 /** Bytes that the logits of one chunk may take; models with large vocabularies get shorter chunks. */
 export const MAX_LOGITS_BYTES = 64 * 1024 ** 2;
 /** Context of models whose configuration states none. */

@@ -38,7 +38,7 @@ export function philox4x32(
   out[3] = d;
 }
 
-/** Upper 32 bits of the 64-bit product, by halves of 16 bits. */
+/** Upper 32 bits of the 64-bit product, by halves of 16 bits: no sum in between reaches 2^32. */
 function multiplyHigh(x: number, y: number): number {
   const x0 = x & 0xffff;
   const x1 = x >>> 16;
@@ -46,5 +46,5 @@ function multiplyHigh(x: number, y: number): number {
   const y1 = y >>> 16;
   const middle = x1 * y0 + ((x0 * y0) >>> 16);
   const carried = x0 * y1 + (middle & 0xffff);
-  return (x1 * y1 + Math.floor(middle / 0x1_0000) + Math.floor(carried / 0x1_0000)) >>> 0;
+  return (x1 * y1 + (middle >>> 16) + (carried >>> 16)) >>> 0;
 }

@@ -51,7 +51,7 @@ export type Draw = {
   readonly choice: number;
   readonly position: number;
   readonly counts: ReadonlyMap<number, number>;
-  /** One bit for each candidate. */
+  /** One bit for each candidate. Never changed once it was used: what it says is remembered for the next draw. */
   readonly mask: Uint32Array;
 };
 
@@ -85,6 +85,30 @@ export function createSampler(vocabularySize: number): Sampler {
   const scores = new Float64Array(vocabularySize);
   const candidates = new Int32Array(vocabularySize);
   const words = new Uint32Array(4);
+  // Most draws have the mask of the draw before, and the seed.
+  const masked = new Int32Array(vocabularySize);
+  let maskedCount = 0;
+  let lastMask: Uint32Array | undefined;
+  let lastSeed = 0;
+  let lastKey = seedKey(lastSeed);
+
+  const keyOf = (seed: number): readonly [number, number] => {
+    if (seed !== lastSeed) lastKey = seedKey(seed);
+    lastSeed = seed;
+    return lastKey;
+  };
+  const unmask = (mask: Uint32Array): void => {
+    if (mask === lastMask) return;
+    lastMask = mask;
+    maskedCount = 0;
+    for (let word = 0; word < mask.length; word++) {
+      let bits = mask[word] ?? 0;
+      while (bits !== 0) {
+        masked[maskedCount++] = (word << 5) + 31 - Math.clz32(bits & -bits);
+        bits &= bits - 1;
+      }
+    }
+  };
 
   /** Steps 1 to 3: candidates and their adjusted logits, which `scores` holds by token. */
   const adjust = (logits: Float32Array, { presencePenalty, frequencyPenalty, bias }: Sampling, draw: Draw): number => {
@@ -94,20 +118,15 @@ export function createSampler(vocabularySize: number): Sampler {
       }
     }
     for (const [token, extra] of bias) logits[token] = (logits[token] ?? 0) + extra;
+    unmask(draw.mask);
     let count = 0;
-    const { mask } = draw;
-    for (let word = 0; word < mask.length; word++) {
-      let bits = mask[word] ?? 0;
-      while (bits !== 0) {
-        const bit = 31 - Math.clz32(bits & -bits);
-        const token = (word << 5) + bit;
-        bits &= bits - 1;
-        const score = logits[token] ?? Number.NaN;
-        // A network that gives no number for a token cannot have chosen it.
-        if (Number.isNaN(score)) continue;
-        candidates[count++] = token;
-        scores[token] = score;
-      }
+    for (let at = 0; at < maskedCount; at++) {
+      const token = masked[at] ?? 0;
+      const score = logits[token] ?? Number.NaN;
+      // A network that gives no number for a token cannot have chosen it.
+      if (Number.isNaN(score)) continue;
+      candidates[count++] = token;
+      scores[token] = score;
     }
     return count;
   };
@@ -145,7 +164,7 @@ export function createSampler(vocabularySize: number): Sampler {
 
   /** Step 6. `key` is the seed's. */
   const noisy = (count: number, seed: number, draw: Draw): { readonly best: number; readonly score: number } => {
-    const [key0, key1] = seedKey(seed);
+    const [key0, key1] = keyOf(seed);
     let best = -1;
     let most = -Infinity;
     let block = -1;
@@ -171,7 +190,7 @@ export function createSampler(vocabularySize: number): Sampler {
   };
 
   const noiseFor = (token: number, seed: number, draw: Draw): number => {
-    const [key0, key1] = seedKey(seed);
+    const [key0, key1] = keyOf(seed);
     philox4x32(words, token >> 2, draw.position, draw.choice, DOMAIN, key0, key1);
     return noiseOf(words[token & 3] ?? 0);
   };
@@ -195,23 +214,22 @@ export function createSampler(vocabularySize: number): Sampler {
     const { temperature, topP, seed } = sampling;
     const isCandidate =
       ((draw.mask[token >> 5] ?? 0) >>> (token & 31)) & 1 && !Number.isNaN(logits[token] ?? Number.NaN);
-    const scale = temperature === 0 ? 1 : temperature;
-    for (let at = 0; at < count; at++) {
-      const other = candidates[at] ?? 0;
-      scores[other] = (scores[other] ?? 0) / scale;
-    }
     if (temperature === 0) {
       const expected = greedy(count);
       if (expected === token) return { expected, distance: 0 };
       if (!isCandidate) return { expected, distance: Infinity };
       return { expected, distance: ((scores[expected] ?? 0) - (scores[token] ?? 0)) / 2 };
     }
+    for (let at = 0; at < count; at++) {
+      const other = candidates[at] ?? 0;
+      scores[other] = (scores[other] ?? 0) / temperature;
+    }
     const kept = nucleus(count, topP);
     const { best } = noisy(kept, seed, draw);
     if (best === token) return { expected: best, distance: 0 };
     if (!isCandidate) return { expected: best, distance: Infinity };
     const own = (scores[token] ?? 0) + noiseFor(token, seed, draw);
-    const fits = (change: number): boolean => wins(count, kept, token, own, change / scale, topP, seed, draw);
+    const fits = (change: number): boolean => wins(count, kept, token, own, change / temperature, topP, seed, draw);
     // The smallest sufficient change, found by halving: it is not a closed expression once top_p cuts candidates off.
     let enough = 2 ** -20;
     while (enough < 1024 && !fits(enough)) enough *= 2;

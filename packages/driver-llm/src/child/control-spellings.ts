@@ -13,7 +13,9 @@ export type ControlSpellings = {
 
 /** Of tokens with these spellings; one of a single character cannot be broken and stays what the tokenizer takes it for. */
 export function controlSpellings(spellings: readonly string[]): ControlSpellings {
-  const breakable = spellings.filter((spelling) => Array.from(spelling).length > 1).toSorted((a, b) => b.length - a.length);
+  const breakable = spellings
+    .filter((spelling) => Array.from(spelling).length > 1)
+    .toSorted((a, b) => b.length - a.length);
   const pattern = new RegExp(breakable.map((spelling) => spelling.replaceAll(/[^\w\s]/gu, escape)).join("|"), "gu");
   const within = (value: unknown): boolean =>
     typeof value === "string"

@@ -1,7 +1,7 @@
 import { llmError } from "../errors.ts";
 import { count } from "../json.ts";
 import type { JsonObject } from "../json.ts";
-import { MAX_LOGITS_BYTES } from "../limits.ts";
+import { MAX_LOGITS_BYTES, RECHECK_CHUNKS } from "../limits.ts";
 import type { Ort, OrtSession, OrtTensor } from "./ort.ts";
 
 /** Keys and values of every layer for the first `length` tokens of a text. Never changed once made, so it may be shared. */
@@ -12,18 +12,22 @@ export type Decoder = {
   /** Numbers in one row of logits. */
   readonly vocabularySize: number;
   readonly empty: Past;
-  /** Tokens that may run at once. */
+  /** Tokens that may run at once, when others wait for their next one and when a text is only checked. */
   readonly maxChunk: number;
-  /** Runs `tokens` behind `past`; `rows` gives a view of the logits behind each of them, valid until the next run. */
+  readonly maxRecheckChunk: number;
+  /** Runs `tokens` behind `past`; `row` gives a view of the logits behind each of them, valid until the next run. */
   readonly run: (
     past: Past,
     tokens: readonly number[],
   ) => Promise<{ readonly past: Past; readonly row: (index: number) => Float32Array }>;
+  /** As {@link Decoder.run}, when nothing will follow. */
+  readonly end: (past: Past, tokens: readonly number[]) => Promise<(index: number) => Float32Array>;
   /** The first `length` tokens of `past`. */
   readonly cut: (past: Past, length: number) => Past;
   readonly bytesOf: (past: Past) => number;
 };
 
+type OrtOutputs = Readonly<Record<string, OrtTensor | undefined>>;
 type Port = { readonly name: string; readonly type: string; readonly shape: readonly (number | string)[] };
 
 /** Inputs of decoders that are fed; any other would be a network that this loop does not know. */
@@ -93,38 +97,46 @@ export function createDecoder(
   // The tensor class takes 16-bit integers for half precision, see `loadOrt`.
   const typed = (length: number): Float32Array =>
     kvType === "float32" ? new Float32Array(length) : (new Uint16Array(length) as never);
-  const maxChunk = Math.max(1, Math.min(limits.chunk, Math.floor(MAX_LOGITS_BYTES / (4 * vocabularySize))));
+  const chunkOf = (most: number): number =>
+    Math.max(1, Math.min(most, Math.floor(MAX_LOGITS_BYTES / (4 * vocabularySize))));
   const feeds: Record<string, OrtTensor> = {};
   if (hasKeep) feeds["num_logits_to_keep"] = new ort.Tensor("int64", BigInt64Array.of(0n), []);
 
+  const feed = async (past: Past, tokens: readonly number[], outputs: readonly string[]): Promise<OrtOutputs> => {
+    const length = past.length + tokens.length;
+    if (length > limits.context) throw new RangeError("the text is longer than the context");
+    const size = tokens.length;
+    feeds["input_ids"] = new ort.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, size]);
+    if (hasMask) feeds["attention_mask"] = new ort.Tensor("int64", ones.subarray(0, length), [1, length]);
+    if (hasPositions)
+      feeds["position_ids"] = new ort.Tensor("int64", positions.subarray(past.length, length), [1, size]);
+    for (const [index, port] of pastPorts.entries()) {
+      const tensor = past.tensors[index];
+      if (tensor !== undefined) feeds[port.name] = tensor;
+    }
+    return await session.run(feeds, outputs);
+  };
+  const rowsOf = (results: OrtOutputs, size: number): ((index: number) => Float32Array) => {
+    const logits = results["logits"];
+    if (logits === undefined || logits.dims.at(-1) !== vocabularySize || logits.dims.at(-2) !== size) {
+      throw llmError("model_failed", "The network's logits do not have the shape of its vocabulary and its input.");
+    }
+    const data = halfLogits ? widen(logits.data as unknown as Uint16Array) : (logits.data as Float32Array);
+    return (index) => data.subarray(index * vocabularySize, (index + 1) * vocabularySize);
+  };
+
   return {
     vocabularySize,
-    maxChunk,
+    maxChunk: chunkOf(limits.chunk),
+    maxRecheckChunk: chunkOf(RECHECK_CHUNKS * limits.chunk),
     empty: { length: 0, tensors: shapes.map((shape) => new ort.Tensor(kvType, typed(0), [...shape])) },
     run: async (past, tokens) => {
-      const length = past.length + tokens.length;
-      if (length > limits.context) throw new RangeError("the text is longer than the context");
-      const size = tokens.length;
-      feeds["input_ids"] = new ort.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, size]);
-      if (hasMask) feeds["attention_mask"] = new ort.Tensor("int64", ones.subarray(0, length), [1, length]);
-      if (hasPositions)
-        feeds["position_ids"] = new ort.Tensor("int64", positions.subarray(past.length, length), [1, size]);
-      for (const [index, port] of pastPorts.entries()) {
-        const tensor = past.tensors[index];
-        if (tensor !== undefined) feeds[port.name] = tensor;
-      }
-      const results = await session.run(feeds, fetches);
-      const logits = results["logits"];
+      const results = await feed(past, tokens, fetches);
+      const row = rowsOf(results, tokens.length);
       const tensors = presentNames.map((name) => results[name]);
-      if (logits === undefined || logits.dims.at(-1) !== vocabularySize || logits.dims.at(-2) !== size) {
-        throw llmError("model_failed", "The network's logits do not have the shape of its vocabulary and its input.");
-      }
-      const data = halfLogits ? widen(logits.data as unknown as Uint16Array) : (logits.data as Float32Array);
-      return {
-        past: { length, tensors: tensors as OrtTensor[] },
-        row: (index) => data.subarray(index * vocabularySize, (index + 1) * vocabularySize),
-      };
+      return { past: { length: past.length + tokens.length, tensors: tensors as OrtTensor[] }, row };
     },
+    end: async (past, tokens) => rowsOf(await feed(past, tokens, ["logits"]), tokens.length),
     cut: (past, length) => {
       if (length >= past.length) return past;
       const tensors = past.tensors.map((tensor) => {

@@ -151,32 +151,41 @@ export function createRecheck(id: number, prepared: PreparedRecheck, done: (resu
       entry.lost = true;
     }
   };
-  const run = async (from: Past, chunk: readonly number[]): ReturnType<typeof decoder.run> => {
+  const timed = async <T>(run: Promise<T>): Promise<T> => {
     const started = performance.now();
-    const result = await decoder.run(from, chunk);
+    const result = await run;
     prefillMs += performance.now() - started;
     return result;
   };
+  // Several answers share the prompt's keys and values; its last token runs with each, for the logits behind it.
+  const shared = tokens.length > 1 ? prompt.length - 1 : 0;
+  const before = prompt.length - 1 - shared;
 
   return {
     id,
     paused: () => false,
     step: async () => {
-      if (base.length < prompt.length - 1) {
-        const chunk = prompt.slice(base.length, Math.min(base.length + decoder.maxChunk, prompt.length - 1));
-        base = (await run(base, chunk)).past;
+      if (base.length < shared) {
+        const chunk = prompt.slice(base.length, Math.min(base.length + decoder.maxRecheckChunk, shared));
+        base = (await timed(decoder.run(base, chunk))).past;
         return false;
       }
       const chosen = tokens[choice] ?? [];
       const entry = answers[choice];
       if (entry === undefined) return true;
       // The last token is not run: what follows it is not asked.
-      const fed = [prompt.at(-1) ?? 0, ...chosen.slice(0, -1)].slice(at, at + decoder.maxChunk);
-      const result = await run(past ?? base, fed);
-      for (let index = 0; index < fed.length; index++) compare(entry, result.row(index), chosen[at + index] ?? 0);
-      past = result.past;
+      const all = [...prompt.slice(shared), ...chosen.slice(0, -1)];
+      const fed = all.slice(at, at + decoder.maxRecheckChunk);
+      const over = at + fed.length === all.length;
+      const from = past ?? base;
+      let row: (index: number) => Float32Array;
+      if (over) row = await timed(decoder.end(from, fed));
+      else ({ past, row } = await timed(decoder.run(from, fed)));
+      for (let index = Math.max(0, before - at); index < fed.length; index++) {
+        compare(entry, row(index), chosen[at + index - before] ?? 0);
+      }
       at += fed.length;
-      if (at < chosen.length) return false;
+      if (!over) return false;
       past = undefined;
       at = 0;
       choice++;
