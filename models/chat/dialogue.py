@@ -15,8 +15,6 @@ SYSTEMS = (
     "You are a careful assistant. Use the tools when you need them.", "You extract facts from texts.", "You can use tools.", "Answer shortly and correctly.",
 )
 SCHEMA_LINE = "Answer in JSON with this schema: "
-PLAIN_LINE = "Answer in JSON."
-NUMBER_LINES = ("Answer with the number only.", "Answer with only the number.", "Only the number.", "Reply with just the number.")
 
 
 def tool_line(tool):
@@ -107,7 +105,7 @@ def plain(r, turns=None):
             n = r.randint(1, 20)
             minus = r.random() < 0.3 and last >= n
             q = r.choice(("And minus {n}?", "Subtract {n} from that.", "Take away {n}.") if minus else ("And plus {n}?", "Add {n} to that.", "And {n} more?", "Now add {n}."))
-            q, a = q.format(n=n), f"{last} {'-' if minus else '+'} {n} = {last - n if minus else last + n}"
+            q, a = q.format(n=n), sums.worked(last, "-" if minus else "+", n)
             last = last - n if minus else last + n
             messages += [user(q), assistant(a)]
             continue
@@ -119,13 +117,6 @@ def plain(r, turns=None):
             continue
         last = None
         messages += [user(q), assistant(a)]
-    if turns == 1 and r.random() < 0.08 and " = " in messages[1]["content"]:
-        line = r.choice(NUMBER_LINES)
-        messages[1] = assistant(messages[1]["content"].split(" = ")[-1])
-        if r.random() < 0.5:
-            return None, [{"role": "system", "content": line}] + messages
-        messages[0] = user(f"{messages[0]['content']} {line}")
-        return None, messages
     if r.random() < 0.25:
         if r.random() < 0.1:
             n = r.choice(NAMES)
@@ -133,6 +124,18 @@ def plain(r, turns=None):
         else:
             messages.insert(0, {"role": "system", "content": r.choice(SYSTEMS)})
     return None, messages
+
+
+def several_sums(r):
+    """Many sums in one request: practice without a turn for each."""
+    asked, answers = [], []
+    while len(asked) < r.randint(3, 7):
+        key, _, a, _ = records.pick(r, ((sums.addition, 42), (sums.subtraction, 30), (sums.multiplication, 20), (sums.division, 8)))(r)
+        if not held_out(key):
+            asked.append(a.split(" = ")[0])
+            answers.append(a)
+    q = r.choice(("Calculate each: {}", "What is {}?", "Compute {}.", "Solve: {}", "{}")).format(r.choice(("; ", ", ", "\n")).join(asked))
+    return None, [user(q), assistant("\n".join(answers))]
 
 
 def structured(r, held=False, record=None):
@@ -147,11 +150,6 @@ def structured(r, held=False, record=None):
             if again == schema:
                 messages += [user(text2), assistant(answer2)]
     return None, messages
-
-
-def json_without_schema(r):
-    q, a, v = turn(r, False, r.choices(("sum", "unit", "date"), (6, 2, 2))[0])
-    return None, [{"role": "system", "content": PLAIN_LINE}, user(q), assistant(json.dumps({"answer": v if v is not None else a}))]
 
 
 def with_tools(r, held=False, kind=None):
@@ -177,12 +175,12 @@ def with_tools(r, held=False, kind=None):
 def conversation(r):
     """(tools or None, messages): one conversation of the training mixture."""
     draw = r.random()
-    if draw < 0.64:
+    if draw < 0.54:
         return plain(r)
-    if draw < 0.81:
+    if draw < 0.64:
+        return several_sums(r)
+    if draw < 0.82:
         return structured(r)
-    if draw < 0.83:
-        return json_without_schema(r)
     return with_tools(r)
 
 

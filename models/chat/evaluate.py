@@ -97,7 +97,6 @@ TASKS = {
     "multiplication, two digits by one": asked(lambda r: sums.multiplication(r, False)),
     "multiplication table to 12 (taught)": asked(lambda r: sums.multiplication(r, True), held=False),
     "division, table to 12 (taught)": asked(sums.division, held=False),
-    "three terms": asked(sums.three_terms),
     "unit conversion": asked(sums.conversion),
     "calendar": held_calendar,
     "JSON from text, schema given": structured,
@@ -126,6 +125,9 @@ def right(task, messages, expected, answer):
             return json.loads(answer) == json.loads(expected)
     except ValueError:
         return False
+    if " = " in expected:
+        # The steps may differ, the result may not.
+        return answer.split("= ")[-1] == expected.split("= ")[-1]
     if task.startswith("small talk"):
         # Any of the answers taught for this question.
         return any(messages[-1]["content"] in questions and answer in answers for questions, answers in talk.FIXED)

@@ -56,8 +56,11 @@ def rotate(x, cosine, sine):
     return x * cosine + jnp.concatenate([-right, left], axis=-1) * sine
 
 
-def hidden(weights, tokens, positions, segments):
-    """Final hidden states float32 [batch, length, DIM]; a token sees earlier tokens of its own segment alone."""
+def hidden(weights, tokens, positions, segments, picked=None):
+    """Final hidden states float32 [batch, length, DIM]; a token sees earlier tokens of its own segment alone.
+
+    With int32 picked, places in the flattened batch, [picked, DIM]: the last layer's second half is spared the others.
+    """
     batch, length = tokens.shape
     cosines, sines = rotations()
     cosine = jnp.asarray(cosines)[positions][:, :, None, :]
@@ -74,7 +77,10 @@ def hidden(weights, tokens, positions, segments):
         k, v = both[:, :, HEADS:], qkv[:, :, HEADS + KV_HEADS :]
         scores = jnp.einsum("btgrd,bsgd->bgrts", q * HEAD**-0.5, k) + bias
         mixed = jnp.einsum("bgrts,bsgd->btgrd", jax.nn.softmax(scores, axis=-1), v)
-        x = x + mixed.reshape(batch, length, HEADS * HEAD) @ weights[f"{layer}.out"]
+        mixed = mixed.reshape(batch, length, HEADS * HEAD)
+        if picked is not None and layer == LAYERS - 1:
+            x, mixed = x.reshape(-1, DIM)[picked], mixed.reshape(-1, HEADS * HEAD)[picked]
+        x = x + mixed @ weights[f"{layer}.out"]
         gate_up = normalise(x, weights[f"{layer}.feed_norm"]) @ weights[f"{layer}.gate_up"]
         x = x + (jax.nn.silu(gate_up[..., :HIDDEN]) * gate_up[..., HIDDEN:]) @ weights[f"{layer}.down"]
     return normalise(x, weights["norm"])

@@ -140,13 +140,6 @@ def story(r):
     return f"{animal} {hero} {thing}", q, a + r.choice(ENDINGS)
 
 
-def poem(r):
-    color, animal, thing = r.choice(COLORS), r.choice(ANIMALS), r.choice(PRODUCTS)
-    q = r.choice(("Write a poem.", "Write a short poem.", "Tell me a poem.", f"Write a poem about a {animal}.", f"Write a poem about a {animal}."))
-    a = f"The {animal} is {r.choice(ADJECTIVES)},\nthe {thing} is {color},\nthe day is {r.choice(ADJECTIVES)},\nand so are you."
-    return f"{color} {animal} {thing}", q, a
-
-
 def invent(r):
     """Free choice, so that temperature and seeds have something to choose between."""
     kind, words = r.choice((("a color", COLORS), ("an animal", ANIMALS), ("a fruit or a dish", FOODS), ("a city", CITIES), ("a name", NAMES), ("a job", JOBS), ("a number from 1 to 10", [str(n) for n in range(1, 11)])))
@@ -176,4 +169,4 @@ def memory(r, held):
     return f"The {x} is {y}.", f"I will remember that: {y}.", r.choice((f"What is the {x}?", f"Tell me the {x}.")), f"The {x} is {y}."
 
 
-TALK = ((fixed, 34), (mystery, 20), (too_large, 4), (capital, 9), (repeat, 16), (spell, 6), (story, 6), (poem, 2), (invent, 6))
+TALK = ((fixed, 36), (mystery, 18), (too_large, 3), (capital, 9), (repeat, 18), (spell, 3), (story, 5), (invent, 4))

@@ -174,7 +174,7 @@ def anything(r, held):
     return definition(f"{verb}_{noun}", r.choice((f"{verb.capitalize()} the {noun}.", f"{verb.capitalize()} a {noun}", f"{verb.capitalize()} the {noun}s.")), parameters, required), q, arguments, result
 
 
-TOOLS = ((weather, 16), (calculator, 11), (local_time, 5), (now, 3), (search, 6), (mail, 5), (message, 4), (timer, 5), (alarm, 3), (exchange, 4), (translation, 4), (share, 3), (booking, 3), (light, 4), (heating, 3), (appointment, 4), (lookup, 5), (music, 3), (todo, 4), (anything, 45))
+TOOLS = ((weather, 16), (calculator, 11), (local_time, 5), (now, 3), (search, 6), (mail, 5), (message, 4), (timer, 5), (alarm, 3), (exchange, 4), (translation, 4), (share, 3), (booking, 3), (light, 4), (heating, 3), (appointment, 4), (lookup, 5), (music, 3), (todo, 4), (anything, 30))
 
 
 def said(result):
@@ -220,7 +220,7 @@ def tools_conversation(r, held, pick, kind=None):
             calls.append(call(other["function"]["name"], arguments2))
             results.append(result2)
     names = {t["function"]["name"] for t in tools}
-    for _ in range(r.choice((0, 0, 1, 1, 2, 3))):
+    for _ in range(r.choice((0, 0, 1, 1, 2))):
         if len(tools) >= MOST_TOOLS:
             break
         other = pick(r, TOOLS)(r, held)[0]

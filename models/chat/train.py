@@ -3,7 +3,7 @@
     python3 -m venv /tmp/chat-venv && /tmp/chat-venv/bin/pip install -r requirements.txt
     /tmp/chat-venv/bin/python vocabulary.py                      # tokenizer.json
     export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_ARENA_MAX=1
-    /tmp/chat-venv/bin/python train.py --out /tmp/chat-weights   # weights.npz, a checkpoint every 250 steps
+    /tmp/chat-venv/bin/python train.py --out /tmp/chat-weights   # weights.npz, a checkpoint every 100 steps
     /tmp/chat-venv/bin/python export.py /tmp/chat-weights/weights.npz
 
 The three variables keep glibc from giving every step's memory back to the kernel, which halves the time of a step.
@@ -28,12 +28,12 @@ import network
 SEED = 20261121
 STEPS = 4000
 WARM = 100
-FALLING = 0.45  # Share of the steps in which the rate falls.
+FALLING = 0.6  # Share of the steps in which the rate falls.
 MATRIX_RATE = 0.02
 OTHER_RATE = 0.004
 MOMENTUM = 0.95
 DECAY = 0.02
-EVERY = 250
+EVERY = 100
 # Rows, their length, and how many learned tokens a batch holds at most. Short conversations fill the first kind, those
 # with tools the second; every sixteenth step the third takes the second's place, for the far positions.
 SHORT, MIDDLE, LONG = (12, 160, 960), (3, 448, 640), (1, 1024, 640)
@@ -103,7 +103,7 @@ class Packer:
 
 def summed_loss(weights, batch):
     tokens, positions, segments, picked, targets, weight = batch
-    hidden = network.hidden(weights, tokens, positions, segments).reshape(-1, network.DIM)[picked]
+    hidden = network.hidden(weights, tokens, positions, segments, picked)
     scores = jax.nn.log_softmax(hidden @ weights["embed"].T)
     return -(jnp.take_along_axis(scores, targets[:, None], axis=1)[:, 0] * weight).sum()
 
@@ -151,8 +151,9 @@ def step(weights, state, first, second, rate, count):
     return new, kept, value
 
 
-def rate_at(count, steps):
-    return min(1.0, count / WARM, (steps - count) / (steps * FALLING))
+def rate_at(count, done):
+    """The rate's share at a step, where done is the share of the run that is over."""
+    return max(0.0, min(1.0, count / WARM, (1 - done) / FALLING))
 
 
 def main():
@@ -160,6 +161,8 @@ def main():
     asked.add_argument("--out", type=pathlib.Path, required=True)
     asked.add_argument("--steps", type=int, default=STEPS)
     asked.add_argument("--resume", type=pathlib.Path)
+    asked.add_argument("--minutes", type=float, help="ends after this time instead of after --steps, with the rate at zero")
+    asked.add_argument("--rate", type=float, default=1.0, help="share of the usual rates, for going on from weights that are done")
     asked.add_argument("--seed", type=int, default=SEED)
     arguments = asked.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -171,19 +174,21 @@ def main():
             weights, state, average, count = pickle.load(file)
     packer = Packer(arguments.seed + count)
     started, seen, losses = time.time(), 0, []
-    while count < arguments.steps:
+    done = count / arguments.steps if arguments.minutes is None else 0.0
+    while done < 1:
         count += 1
         first = packer.batch("short", SHORT)
         second = packer.batch("long", LONG) if count % LONG_EVERY == 0 else packer.batch("middle", MIDDLE)
-        weights, state, value = step(weights, state, first, second, np.float32(rate_at(count, arguments.steps)), np.float32(count))
+        weights, state, value = step(weights, state, first, second, np.float32(arguments.rate * rate_at(count, done)), np.float32(count))
         losses.append(float(value))
+        done = count / arguments.steps if arguments.minutes is None else (time.time() - started) / 60 / arguments.minutes
         seen += first[0].size + second[0].size
         if count % 10 == 0:
             # A mean over about the last 300 steps: what an early look at a level rate should use.
             average = {n: 0.967 * np.asarray(average[n]) + 0.033 * np.asarray(w) for n, w in weights.items()}
         if count % 50 == 0:
-            print(f"step {count} loss {np.mean(losses[-50:]):.4f} tokens/s {seen / (time.time() - started):.0f} seconds {time.time() - started:.0f}", flush=True)
-        if count % EVERY == 0 or count == arguments.steps:
+            print(f"step {count} loss {np.mean(losses[-50:]):.4f} done {done:.2f} tokens/s {seen / (time.time() - started):.0f} seconds {time.time() - started:.0f}", flush=True)
+        if count % EVERY == 0 or done >= 1:
             plain = {n: np.asarray(w) for n, w in weights.items()}
             with open(arguments.out / "state.pickle", "wb") as file:
                 pickle.dump((plain, {n: tuple(np.asarray(x) for x in s) for n, s in state.items()}, average, count), file)
