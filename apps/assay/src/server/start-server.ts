@@ -50,6 +50,7 @@ import { recentReceipts } from "./recent.ts";
 import { followRoots } from "./roots.ts";
 import { routeTensors } from "./tensors.ts";
 import { openText } from "./text.ts";
+import type { TextConfig } from "./text.ts";
 import { startWitnessing } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 
@@ -76,6 +77,8 @@ export type ServerConfig = {
   /** The program of children that hold GGUF models, and where node-llama-cpp lies if not beside them. */
   readonly ggufChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
   readonly llamaDirectory?: string;
+  /** How long upstreams may take, when not as long as usual. */
+  readonly upstreamLimits?: NonNullable<TextConfig["upstreamLimits"]>;
   /** Certificate chain and key, PEM: the gateway then speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string };
   /** Share of vanilla receipts that another node executes again, 0 to 1. */

@@ -6,6 +6,7 @@ import { createGgufEngine } from "@assay/driver-gguf";
 import { createLocalEngine } from "@assay/driver-llm";
 import type { LocalEngine } from "@assay/driver-llm";
 import { createUpstream } from "@assay/driver-upstream";
+import type { UpstreamLimits } from "@assay/driver-upstream";
 import type { CryptoSuite } from "@assay/core";
 import type { LanguageEngine, TextExecutor } from "@assay/protocol";
 import type { NodeCandidate } from "@assay/routing";
@@ -41,6 +42,8 @@ export type TextConfig = {
   readonly llamaDirectory?: string;
   /** Options of the local engine beside its program. */
   readonly engine?: Partial<Parameters<typeof createLocalEngine>[0]>;
+  /** How long upstreams may take, when not as long as usual. */
+  readonly upstreamLimits?: Partial<UpstreamLimits>;
 };
 
 export type TextModules = {
@@ -95,7 +98,10 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
         kind: upstream.kind,
         ...(upstream.baseUrl === undefined ? {} : { baseUrl: upstream.baseUrl }),
         ...(apiKey === undefined ? {} : { apiKey }),
-        ...(upstream.maxInFlight === undefined ? {} : { limits: { maxRunning: upstream.maxInFlight } }),
+        limits: {
+          ...config.upstreamLimits,
+          ...(upstream.maxInFlight === undefined ? {} : { maxRunning: upstream.maxInFlight }),
+        },
         now,
         random: Math.random,
       });
