@@ -85,5 +85,7 @@ function capacityOf(capacity: number | undefined, busy: boolean): { readonly cap
 }
 
 function pick<Of extends object, Key extends keyof Of>(of: Of, ...keys: readonly Key[]): Pick<Of, Key> {
-  return Object.fromEntries(keys.flatMap((key) => (of[key] === undefined ? [] : [[key, of[key]]]))) as Pick<Of, Key>;
+  const picked: Partial<Pick<Of, Key>> = {};
+  for (const key of keys) if (of[key] !== undefined) picked[key] = of[key];
+  return picked as Pick<Of, Key>;
 }

@@ -2,6 +2,7 @@ import { AssayError } from "@assay/core";
 import type { RoutingOptions } from "@assay/protocol";
 import { MAX_CANDIDATES, isPrice } from "@assay/routing";
 import type { NodeCandidate, NodeOffer, Price, RoutedKind } from "@assay/routing";
+import type { Contract } from "./contracts.ts";
 import type { HubTextModel, RoutedUpstream, RouterModules, Source } from "./sources.ts";
 import type { UpstreamLists } from "./upstream-lists.ts";
 
@@ -20,7 +21,7 @@ const VERSION = /^[!-~]{1,64}$/;
 const MAX_HINTED = 8;
 
 /**
- * Everything that `name` stands for, for `viewer`: a contract; `namespace/name[@version]` of the hub, wherever nodes hold
+ * Everything that `name` stands for, for `viewer`: a contract (with or without a provider's prefix); `namespace/name[@version]` of the hub, wherever nodes hold
  * that version; `upstream/model`; a bare model id that only one upstream has; or `any`. Throws `model_not_found`,
  * `model_ambiguous`, `kind_unsupported` (a contract for other work) and the hub's codes.
  */
@@ -31,7 +32,7 @@ export async function resolveModel(
   kind: RoutedKind,
   viewer: string | undefined,
 ): Promise<Resolved> {
-  const contract = modules.contract(name);
+  const contract = contractOf(modules, name);
   if (!contract) return { sources: await sourcesOf(modules, lists, name, viewer), limits: [] };
   if (contract.kinds && !contract.kinds.some((one) => one === kind))
     throw new AssayError(
@@ -54,8 +55,23 @@ export async function resolveModel(
   return {
     sources: distinct(sources).slice(0, MAX_CANDIDATES),
     limits: [{ ...require, ...(objective === undefined ? {} : { objective }) }],
-    contract: name,
+    contract: contract.name,
   };
+}
+
+/**
+ * The contract of a name, or of what follows a provider's prefix (`openai/gpt-5` for a contract `gpt-5`): clients of
+ * several providers write one before every name. A prefix that is a namespace of the hub or an upstream's name is none.
+ */
+function contractOf(modules: RouterModules, name: string): Contract | undefined {
+  const exact = modules.contract(name);
+  const slash = name.indexOf("/");
+  if (exact || slash <= 0) return exact;
+  const prefix = name.slice(0, slash);
+  const at = name.indexOf("@");
+  const taken =
+    modules.hub.has(at < 0 ? name : name.slice(0, at)) || modules.upstreams().some((one) => one.name === prefix);
+  return taken ? undefined : modules.contract(name.slice(slash + 1));
 }
 
 async function sourcesOf(

@@ -320,6 +320,14 @@ describe("contracts", () => {
     expect((await with_.route(parsed("gpt-x"), {}, options())).target.engine).toBe("local");
   });
 
+  it("answer under a provider's prefix too, unless the prefix is somebody here", async () => {
+    const { router: with_ } = setup({ upstreams, contracts: { "gpt-x": { models: ["demo/chat"] } } });
+    expect((await with_.route(parsed("anthropic/gpt-x"), {}, options())).target.engine).toBe("local");
+    expect((await with_.route(parsed("openai/gpt-x"), {}, options())).target.engine).toBe("openai");
+    await expect(with_.route(parsed("demo/gpt-x"), {}, options())).resolves.toBeDefined();
+    await expect(with_.route(parsed("anthropic/other"), {}, options())).rejects.toThrow(code("model_not_found"));
+  });
+
   it("are listed with the models of upstreams", async () => {
     const names = (await router.textModels()).map(({ name }) => name);
     expect(names).toStrictEqual(expect.arrayContaining(["answers", "vectors", "openai/gpt-x", "eu/big"]));
