@@ -61,7 +61,7 @@ export async function resolveModel(
 
 /**
  * The contract of a name, or of what follows a provider's prefix (`openai/gpt-5` for a contract `gpt-5`): clients of
- * several providers write one before every name. A prefix that is a namespace of the hub or an upstream's name is none.
+ * several providers write one before every name. A whole name that the hub has, or a prefix that is an upstream here, wins.
  */
 function contractOf(modules: RouterModules, name: string): Contract | undefined {
   const exact = modules.contract(name);
