@@ -80,7 +80,7 @@ export type Hub = {
     action: Exclude<ReleaseAction, "release">,
     owner: string,
   ) => Promise<ModelVersion>;
-  readonly facts: (version: ModelVersion) => Promise<ModelFacts>;
+  readonly facts: (version: Pick<ModelVersion, "manifestDigest">) => Promise<ModelFacts>;
   /** Copies the version's files out of the store (once) and hands over the path of its entry. */
   readonly materialise: (version: ModelVersion) => Promise<MaterialisedModel>;
 };
@@ -150,7 +150,9 @@ export function createHub(modules: HubModules): Hub {
     const model = readModel(await blobs.get(entry.sha256));
     const signature = graphSignature(model);
     const { facts: seen } = checkModel(model, { externalFiles: filesBeside(manifest.manifest) });
-    const language = await languageOf(manifest.manifest.files, signature, (sha256) => blobs.get(sha256));
+    const language = await languageOf(manifest.manifest.files, signature, model.graph.nodes, (sha256) =>
+      blobs.get(sha256),
+    );
     return {
       ...(language ? { language } : {}),
       manifest,
@@ -230,7 +232,7 @@ export function createHub(modules: HubModules): Hub {
     };
   };
 
-  const facts = ({ manifestDigest }: ModelVersion): Promise<ModelFacts> => {
+  const facts = ({ manifestDigest }: Pick<ModelVersion, "manifestDigest">): Promise<ModelFacts> => {
     const known = factsByDigest.get(manifestDigest);
     if (known) return known;
     if (factsByDigest.size >= MAX_CACHED_FACTS) factsByDigest.clear();

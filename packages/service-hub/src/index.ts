@@ -1,4 +1,4 @@
-export { languageOf } from "./language.ts";
+export { languageOf, quantisesAtRunTime } from "./language.ts";
 export type { LanguageFacts } from "./language.ts";
 export { createCatalogue, parseModelName } from "./catalogue.ts";
 export type { Catalogue, ModelVersion } from "./catalogue.ts";

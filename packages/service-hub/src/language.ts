@@ -7,13 +7,31 @@ export type LanguageFacts = {
   readonly family: string | null;
   /** Most positions it was made for, when its configuration says so. */
   readonly contextTokens: number | null;
+  /**
+   * Whether an answer can be checked by one pass. A graph that quantises its activations while it runs scales them by
+   * what is in the same run, so a pass over many tokens gives other numbers than one token at a time.
+   */
+  readonly recheckable: boolean;
 };
+
+/** Whether a graph scales its activations by what is in the same run. */
+export function quantisesAtRunTime(nodes: Nodes): boolean {
+  return nodes.some(({ opType }) => RUN_TIME_QUANTISATION.has(opType));
+}
 
 type File = { readonly path: string; readonly sha256: string; readonly sizeBytes: number };
 type Ports = {
   readonly inputs: readonly { readonly name: string }[];
   readonly outputs: readonly { readonly name: string }[];
 };
+type Nodes = readonly { readonly opType: string }[];
+
+/** Operators whose scales follow from a whole run. */
+const RUN_TIME_QUANTISATION: ReadonlySet<string> = new Set([
+  "DynamicQuantizeLinear",
+  "DynamicQuantizeMatMul",
+  "DynamicQuantizeLSTM",
+]);
 
 /** Configurations are a few kilobytes; a larger one is not read. */
 const MAX_CONFIG_BYTES = 256 * 1024;
@@ -25,6 +43,7 @@ const MAX_CONFIG_BYTES = 256 * 1024;
 export async function languageOf(
   files: readonly File[],
   { inputs, outputs }: Ports,
+  nodes: Nodes,
   read: (sha256: string) => Promise<Uint8Array>,
 ): Promise<LanguageFacts | undefined> {
   const named = (ports: readonly { readonly name: string }[], name: string): boolean =>
@@ -42,6 +61,7 @@ export async function languageOf(
   return {
     task,
     family: typeof family === "string" ? family.slice(0, 64) : null,
+    recheckable: !quantisesAtRunTime(nodes),
     contextTokens: typeof context === "number" && Number.isSafeInteger(context) && context > 0 ? context : null,
   };
 }

@@ -170,7 +170,7 @@ const model = buildRouteMap({
       brief: "Release a language model that lies in a folder or at a Hugging Face hub",
       examples: [
         "model import ./SmolLM2-135M-Instruct --name me/smol",
-        "model import HuggingFaceTB/SmolLM2-135M-Instruct --name me/smol --file onnx/model_int8.onnx",
+        "model import HuggingFaceTB/SmolLM2-135M-Instruct --name me/smol --file onnx/model.onnx",
       ],
       json: "{name, version, manifestDigest, logIndex, files, sizeBytes}",
       flags: {

@@ -1,8 +1,12 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { isAssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import { createLocalEngine, SAMPLER } from "@assay/driver-llm";
+import { readModel } from "@assay/onnx";
 import type { LanguageModelFiles } from "@assay/protocol";
 import type { ReceiptView } from "@assay/receipts";
+import { quantisesAtRunTime } from "@assay/service-hub";
 import { checkText } from "../check-text.ts";
 import { cliError } from "./render-error.ts";
 import { printable } from "./style.ts";
@@ -37,7 +41,7 @@ export async function reexecuteText(
       engine,
       nodeSuite,
       opened,
-      async () => ({ name: modelName, files: await model() }),
+      async () => ({ name: modelName, files: await recheckable(model) }),
       world.interrupt,
     );
     if ("problem" in found) {
@@ -61,10 +65,21 @@ export async function reexecuteText(
   }
 }
 
+/** The model's files, unless its graph computes something else in one pass than token by token. */
+async function recheckable(model: () => Promise<LanguageModelFiles>): Promise<LanguageModelFiles> {
+  const files = await model();
+  const graph = await readFile(join(files.directory, ...files.entry.split("/")));
+  if (!quantisesAtRunTime(readModel(graph).graph.nodes)) return files;
+  throw cliError("reexecution_impossible", "The model quantises while it runs, so one pass gives other numbers.", {
+    hints: ["Versions with weights in float32 can be checked token by token."],
+  });
+}
+
 /** What is wrong with the model that was named is told as it is. */
 const TOLD: ReadonlySet<string> = new Set([
   "model_mismatch",
   "model_files_invalid",
   "usage_invalid",
+  "reexecution_impossible",
   "file_unreadable",
 ]);

@@ -23,6 +23,8 @@ export type AuditingModules = {
   readonly localSubject: string;
   readonly local: ExecuteModel;
   readonly engine: LocalEngine | undefined;
+  /** Whether answers of this version can be checked by one pass. */
+  readonly recheckable: (manifestDigest: string) => Promise<boolean>;
   readonly logger: Logger;
 };
 
@@ -99,6 +101,8 @@ export function startAuditing(share: number, modules: AuditingModules): Auditor 
       },
       async text(work, claims, except, signal) {
         const { engine } = modules;
+        const digest = work.target.model.files?.manifestDigest;
+        if (digest === undefined || !(await modules.recheckable(digest))) return undefined;
         if (!engine || except === localSubject || !work.target.model.files) return undefined;
         const { kind } = claims;
         if (kind !== "chat" && kind !== "completion") return undefined;

@@ -26,6 +26,8 @@ export type OfferedModel = {
   readonly kinds: readonly ("chat" | "completion" | "embedding" | "tensor")[];
   readonly family?: string;
   readonly contextTokens?: number;
+  /** Whether its answers can be checked again; default true. */
+  readonly auditable?: boolean;
 };
 
 export type NodeConfig = {
@@ -126,7 +128,7 @@ export async function startNode(config: NodeConfig): Promise<RunningNode> {
         version: String(model.version),
         manifestDigest: model.manifestDigest,
         kinds: [...model.kinds],
-        auditable: true,
+        auditable: model.auditable ?? true,
         ...(model.family === undefined ? {} : { family: model.family }),
         ...(model.contextTokens === undefined ? {} : { contextTokens: model.contextTokens }),
         ...(config.price ? { price: config.price } : {}),

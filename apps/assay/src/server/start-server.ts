@@ -301,6 +301,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       localSubject: parties.nodeSubject,
       local: (request) => node.execute(request),
       engine: text.local,
+      recheckable: async (manifestDigest) => (await hub.facts({ manifestDigest })).language?.recheckable ?? false,
       logger,
     });
     undo.push(() => auditor.close());

@@ -209,6 +209,7 @@ function hubText(hub: Hub, runs: boolean): Parameters<typeof createTextRouter>[0
       version: version.version,
       manifestDigest: version.manifestDigest,
       kinds: language.task === "text-generation" ? ["chat", "completion"] : ["embedding"],
+      auditable: language.recheckable,
       ...(language.family === null ? {} : { family: language.family }),
       ...(language.contextTokens === null ? {} : { contextTokens: language.contextTokens }),
     };

@@ -183,7 +183,7 @@ function hubSources(modules: RouterModules, model: HubTextModel): readonly Sourc
     kinds,
     price,
     warm: modules.local.warm?.(manifestDigest) ?? false,
-    auditable: true,
+    auditable: model.auditable ?? true,
     at: "hub",
     hub: model,
   };

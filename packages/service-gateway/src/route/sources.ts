@@ -12,6 +12,8 @@ export type HubTextModel = {
   readonly family?: string;
   readonly contextTokens?: number;
   readonly maxOutputTokens?: number;
+  /** Whether its answers can be checked again; default true. */
+  readonly auditable?: boolean;
   /** Absent: this gateway's own node runs it for nothing. */
   readonly price?: Price;
 };

@@ -141,11 +141,11 @@ export async function joinGateway(cli: Cli, flags: JoinFlags): Promise<number> {
   }
 }
 
-/** What the gateway's hub says of a model, as a node offers it. */
+/** What the gateway's hub says of a model, as a node offers it; what its graph is like the gateway knows itself. */
 async function offered(client: Client, name: string, signal: AbortSignal): Promise<OfferedModel> {
   const detail = await client.model(name, { signal });
   const manifest = manifestOf(detail);
-  const language = await languageOf(manifest.files, detail.signature, async (sha256) => {
+  const language = await languageOf(manifest.files, detail.signature, [], async (sha256) => {
     const file = manifest.files.find((one) => one.sha256 === sha256);
     return file ? fileBytes(client, `${detail.name}@${detail.version}`, file.path, signal) : new Uint8Array();
   });
