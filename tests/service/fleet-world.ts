@@ -218,7 +218,7 @@ export async function offerOf(url: string, name: string): Promise<OfferedModel> 
   const manifest = readManifest(
     typeof of === "string" ? new TextEncoder().encode(of) : canonicalJson(of as JsonValue),
   )?.manifest;
-  const language = await languageOf(manifest?.files ?? [], detail.signature, async (sha256) => {
+  const language = await languageOf(manifest?.files ?? [], detail.signature, [], async (sha256) => {
     const file = manifest?.files.find((one) => one.sha256 === sha256);
     const stream = await client.modelFile(`${detail.name}@${detail.version}`, file?.path ?? "");
     return new Uint8Array(await new Response(stream).arrayBuffer());
