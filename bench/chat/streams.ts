@@ -7,7 +7,7 @@ export type StreamsResult = {
 };
 
 /**
- * `count` concurrent streams, one begun every millisecond. `when` is called when all are running. Answers are read as
+ * `count` concurrent streams, one begun every three milliseconds. `whenAllRun` is called when all are running. Answers are read as
  * bytes: the first `"content":"` counts as the first token, `[DONE]` as the end.
  */
 export async function streams(
@@ -46,9 +46,9 @@ export async function streams(
         socket.once("close", () => resolve());
       }),
     );
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    await new Promise((resolve) => setTimeout(resolve, 3));
   }
-  setTimeout(whenAllRun, 1500);
+  setTimeout(whenAllRun, 1000);
   await Promise.all(running);
   return { firstMs, complete };
 }

@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 
 // An OpenAI-compatible server that answers at once with about 900 bytes, or streams at a fixed pace: what gateways
 // are measured in front of. It does as little as it can.
-const TOKENS = 24;
+const TOKENS = 40;
 const FIRST_MS = 100;
 const EACH_MS = 200;
 const text = "A receipt is the signed record of one execution. ".repeat(14);
@@ -60,6 +60,8 @@ const server = createServer((request, response) => {
     setTimeout(next, FIRST_MS);
   });
 });
+// Gateways keep connections; one that closes under a request would count against them.
+server.keepAliveTimeout = 300_000;
 server.listen(0, "127.0.0.1", () => {
   const address = server.address();
   console.log(JSON.stringify({ port: typeof address === "object" ? address?.port : 0 }));

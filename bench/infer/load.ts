@@ -42,10 +42,19 @@ export async function closedLoop(
   return { answered: latenciesMs.length, seconds: (performance.now() - startedMs) / 1000, latenciesMs };
 }
 
-/** Open-loop load at `perSecond` requests over enough connections; latency counts from when a request was due. */
-export async function openLoop(port: number, request: Buffer, perSecond: number, total: number): Promise<LoadResult> {
+/**
+ * Open-loop load: a request is written every `1 / perSecond` seconds whatever becomes of those before it, over as many
+ * connections as that takes. Latency counts from the write; how late this process itself was is told beside it.
+ */
+export async function openLoop(
+  port: number,
+  request: Buffer,
+  perSecond: number,
+  total: number,
+): Promise<LoadResult & { readonly lateMs: readonly number[] }> {
   const idle: Client[] = [];
   const latenciesMs: number[] = [];
+  const lateMs: number[] = [];
   const running: Promise<void>[] = [];
   const startedMs = performance.now();
   for (let i = 0; i < total; i++) {
@@ -54,8 +63,11 @@ export async function openLoop(port: number, request: Buffer, perSecond: number,
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
     running.push(
       (async () => {
-        const client = idle.pop() ?? (await openClient(port));
+        let client = idle.pop();
+        while (client?.closed()) client = idle.pop();
+        client ??= await openClient(port);
         const sentMs = performance.now();
+        lateMs.push(sentMs - dueMs);
         await client.send(request);
         latenciesMs.push(performance.now() - sentMs);
         idle.push(client);
@@ -64,10 +76,15 @@ export async function openLoop(port: number, request: Buffer, perSecond: number,
   }
   await Promise.all(running);
   for (const client of idle) client.close();
-  return { answered: latenciesMs.length, seconds: (performance.now() - startedMs) / 1000, latenciesMs };
+  return { answered: latenciesMs.length, seconds: (performance.now() - startedMs) / 1000, latenciesMs, lateMs };
 }
 
-type Client = { readonly send: (request: Buffer) => Promise<void>; readonly close: () => void };
+type Client = {
+  readonly send: (request: Buffer) => Promise<void>;
+  readonly close: () => void;
+  /** Whether the server has ended the connection, as servers do with one that is idle. */
+  readonly closed: () => boolean;
+};
 
 async function openClient(port: number): Promise<Client> {
   const socket: Socket = connect({ port, host: "127.0.0.1", noDelay: true });
@@ -113,6 +130,7 @@ async function openClient(port: number): Promise<Client> {
         socket.write(request);
       }),
     close: () => socket.destroy(),
+    closed: () => socket.destroyed || socket.readableEnded,
   };
 }
 

@@ -13,6 +13,7 @@ import type { JsonObject } from "./read.ts";
 import { reportHead } from "./report.ts";
 import type { Report } from "./report.ts";
 import type { Slots } from "./slots.ts";
+import type { StopSignal } from "./stop.ts";
 import { promptCharacters } from "./usage.ts";
 import type { Transport, TransportAnswer } from "./transport.ts";
 
@@ -24,7 +25,7 @@ type SendOptions = {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
-  readonly signal: AbortSignal;
+  readonly signal: StopSignal;
   readonly firstByteMs: number;
   /** What the answer must be; anything else is a page of some proxy. */
   readonly contentType: string;

@@ -5,10 +5,12 @@ import { createLedger } from "./ledger.ts";
 import { factsOf } from "./report.ts";
 import type { Report } from "./report.ts";
 import type { Slots } from "./slots.ts";
+import { createStop } from "./stop.ts";
+import type { StopSignal } from "./stop.ts";
 import { believe, estimate } from "./usage.ts";
 
 /** One exchange with an upstream: what it asks, as steps of its choices, in groups that arrived together. */
-export type Exchange = (signal: AbortSignal) => AsyncIterable<readonly ChoiceDelta[]>;
+export type Exchange = (signal: StopSignal) => AsyncIterable<readonly ChoiceDelta[]>;
 
 export type GenerationOptions = {
   readonly n: number;
@@ -38,7 +40,7 @@ export function createGeneration(options: GenerationOptions): Generation {
   async function* events(): AsyncGenerator<ChoiceDelta> {
     if (startedMs !== undefined) throw upstreamError("request_cancelled", "An answer is read once.");
     startedMs = now();
-    const stop = new AbortController();
+    const stop = createStop();
     let free: (() => void) | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let any = false;
@@ -57,24 +59,24 @@ export function createGeneration(options: GenerationOptions): Generation {
         stop.abort(tooLong(options.totalTimeoutMs));
         free?.();
       }, options.totalTimeoutMs);
-      for await (const group of exchange(stop.signal)) {
+      for await (const group of exchange(stop)) {
         for (const delta of group) {
           if (!ledger.accept(delta)) continue;
           any = true;
           yield delta;
-          if (stop.signal.aborted) throw stop.signal.reason;
+          if (stop.aborted) throw stop.reason;
         }
       }
       ledger.complete();
       whole = true;
     } catch (error) {
-      const ours = stop.signal.aborted ? (stop.signal.reason as AssayError) : asUpstreamError(error);
+      const ours = stop.aborted ? (stop.reason as AssayError) : asUpstreamError(error);
       throw any ? interrupted(ours) : ours;
     } finally {
       clearTimeout(timer);
       options.signal.removeEventListener("abort", onAbort);
       // For a reader who left early: what still runs, runs for nobody.
-      if (!whole && !stop.signal.aborted) stop.abort(cancelled());
+      if (!whole && !stop.aborted) stop.abort(cancelled());
       free?.();
       endedMs = now();
     }

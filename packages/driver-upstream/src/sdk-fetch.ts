@@ -5,6 +5,7 @@ import type { Connection } from "./connection.ts";
 import { malformed, upstreamError } from "./errors.ts";
 import { MAX_ANSWER_BYTES, MAX_EVENT_BYTES } from "./limits.ts";
 import type { Report } from "./report.ts";
+import type { StopSignal } from "./stop.ts";
 import type { Body } from "./transport.ts";
 
 /** One exchange that a provider's own client makes over our transport. */
@@ -24,7 +25,7 @@ export type SdkCall = {
 export function createSdkCall(
   connection: Connection,
   call: {
-    readonly signal: AbortSignal;
+    readonly signal: StopSignal;
     readonly stream: boolean;
     readonly firstByteMs: number;
     readonly model?: string;

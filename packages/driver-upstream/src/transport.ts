@@ -8,6 +8,7 @@ import type { Dispatcher } from "undici";
 import { upstreamError } from "./errors.ts";
 import { HIGH_WATER_BYTES } from "./limits.ts";
 import type { UpstreamLimits } from "./limits.ts";
+import type { StopSignal } from "./stop.ts";
 
 /** What is known of the other end of a connection. */
 type Peer = { spkiSha256?: string };
@@ -21,7 +22,7 @@ type TransportRequest = {
   /** Milliseconds for the first byte of the body, connecting included. */
   readonly firstByteMs: number;
   /** Its reason, an error of ours, is what the request then ends with. */
-  readonly signal: AbortSignal;
+  readonly signal: StopSignal;
 };
 
 /** A body that is read piece by piece; nothing more is taken from the socket than {@link HIGH_WATER_BYTES} ahead. */

@@ -16,6 +16,11 @@ export type ExecutionDraft = {
   readonly claims: Uint8Array;
   /** The service claims, once the execution's digest is known. */
   readonly service: (executionDigest: Uint8Array) => ServiceClaims;
+  /** Their deterministic CBOR, from whoever has encoded them before; what `service` gives is encoded without it. */
+  readonly serviceBytes?: (executionDigest: Uint8Array) => {
+    readonly claims: Uint8Array;
+    readonly issuedAtMs: number;
+  };
   /** What the index shall know without decoding again. */
   readonly model: string | null;
   readonly manifestDigest: string | null;
@@ -332,6 +337,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     const serviceClaims = executions.map(({ draft }, i) => {
       const statement = signed[i];
       if (!statement) throw new TypeError("A statement was not signed.");
+      if (draft.serviceBytes) return { ...draft.serviceBytes(statement.digest), subject: draft.subject };
       const claims = draft.service(statement.digest);
       return { claims: encodeClaims("service", claims), subject: draft.subject, issuedAtMs: claims.issuedAtMs };
     });

@@ -11,6 +11,7 @@ import type { Report } from "../report.ts";
 import { createSdkCall } from "../sdk-fetch.ts";
 import type { SdkCall } from "../sdk-fetch.ts";
 import type { Speaker } from "../speaker.ts";
+import type { StopSignal } from "../stop.ts";
 import { createMessageReader, readMessage } from "./read.ts";
 import { anthropicBody, DEFAULT_MAX_TOKENS } from "./request.ts";
 import type { AnthropicBody } from "./request.ts";
@@ -47,7 +48,7 @@ export function speakAnthropic(connection: Connection, version?: "2023-06-01"): 
     request: GenerateRequest,
     body: AnthropicBody,
     report: Report,
-    signal: AbortSignal,
+    signal: StopSignal,
   ): AsyncGenerator<readonly ChoiceDelta[]> {
     const call = createSdkCall(connection, {
       signal,

@@ -10,6 +10,7 @@ import type { Report } from "../report.ts";
 import { createSdkCall } from "../sdk-fetch.ts";
 import type { SdkCall } from "../sdk-fetch.ts";
 import type { Speaker } from "../speaker.ts";
+import type { StopSignal } from "../stop.ts";
 import { embedOutcome } from "../vectors.ts";
 import { createContentReader } from "./read.ts";
 import { geminiBody } from "./request.ts";
@@ -37,7 +38,7 @@ export function speakGemini(connection: Connection): Speaker {
     request: GenerateRequest,
     body: GeminiBody,
     report: Report,
-    signal: AbortSignal,
+    signal: StopSignal,
   ): AsyncGenerator<readonly ChoiceDelta[]> {
     const call = createSdkCall(connection, {
       signal,

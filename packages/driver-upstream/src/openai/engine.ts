@@ -11,6 +11,7 @@ import type { Report } from "../report.ts";
 import { createSseReader } from "../sse.ts";
 import { embedOutcome } from "../vectors.ts";
 import type { Speaker } from "../speaker.ts";
+import type { StopSignal } from "../stop.ts";
 import { readDocument } from "./read.ts";
 import { openAiBody } from "./request.ts";
 import type { OpenAiKind } from "./request.ts";
@@ -29,7 +30,7 @@ export function speakOpenAi(connection: Connection, kind: OpenAiKind): Speaker {
     request: GenerateRequest,
     body: string,
     report: Report,
-    signal: AbortSignal,
+    signal: StopSignal,
   ): AsyncGenerator<readonly ChoiceDelta[]> {
     const path = request.kind === "chat" ? "/chat/completions" : "/completions";
     const answer = await connection.send({

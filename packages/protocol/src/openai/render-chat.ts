@@ -91,8 +91,14 @@ export function createChatRenderer({ receiptId, createdS, model, parsed }: Rende
     yield { ...last, final: true };
   };
 
-  const body = (): string =>
-    soundJson({ id, object: "chat.completion", created: createdS, model, ...state.rest() }).text;
+  // Asked for twice, by the frame and by the receipt: a complete answer grows no more.
+  let text: string | undefined;
+  const body = (): string => {
+    if (text !== undefined) return text;
+    const written = soundJson({ id, object: "chat.completion", created: createdS, model, ...state.rest() }).text;
+    if (complete) text = written;
+    return written;
+  };
   const whole = function* (end: RenderEnd): Generator<Frame> {
     drained(ends(end));
     yield { data: body(), final: true };

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { AssayError, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { ExecutedText, ParsedText } from "@assay/protocol";
@@ -69,13 +70,23 @@ export async function recordText(
     retention,
   };
   // Claims that have no form must fail this request here; in the recorder they would fail everybody's batch.
-  encodeClaims("service", { ...claims, executionDigest: NO_DIGEST });
+  const encoded = encodeClaims("service", { ...claims, executionDigest: NO_DIGEST });
+  const digestAt = placeOf(encoded, NO_DIGEST);
   const draft: ExecutionDraft = {
     receiptId,
     subject: executed.subject,
     issuedAtMs: executed.issuedAtMs,
     claims: executed.claims,
     service: (executionDigest) => ({ ...claims, executionDigest }),
+    // Encoding them a second time would be a twentieth of what a request costs.
+    ...(digestAt === undefined
+      ? {}
+      : {
+          serviceBytes: (executionDigest) => {
+            encoded.set(executionDigest, digestAt);
+            return { claims: encoded, issuedAtMs: claims.issuedAtMs };
+          },
+        }),
     model: executed.modelName,
     manifestDigest: executed.manifestDigest,
     mode,
@@ -116,7 +127,15 @@ function audit(
 }
 
 const NOTHING = new Uint8Array();
-const NO_DIGEST = new Uint8Array(32);
+/** Stands for the execution's digest until there is one; random, so that nothing else in the claims is the same. */
+const NO_DIGEST = randomBytes(32);
+
+/** Where `part` begins in `bytes`; undefined unless it stands there exactly once. */
+function placeOf(bytes: Uint8Array, part: Uint8Array): number | undefined {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const at = text.indexOf(part);
+  return at >= 0 && text.lastIndexOf(part) === at ? at : undefined;
+}
 
 /**
  * What is kept of request and answer. An answer may grow beyond what can be kept when most of it was sent already, with
