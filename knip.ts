@@ -9,8 +9,7 @@ const config: KnipConfig = {
       entry: [
         "scripts/*.mjs",
         "tests/system/go/make-log.ts",
-        "tests/crash/server-child.ts",
-        "tests/system/*.system.ts",
+        "tests/crash/{server,fleet}-child.ts",
         "tests/service/remote/*-process.ts",
         "vitest.*.config.ts",
       ],
@@ -35,7 +34,7 @@ const config: KnipConfig = {
       project: ["**/*.{ts,mjs}"],
       ignoreBinaries: ["taskset"],
       // The floor that a benchmark measures is the engine that driver-ort pins.
-      ignoreDependencies: ["onnxruntime-node", "onnxruntime-web"],
+      ignoreDependencies: ["onnxruntime-node", "onnxruntime-web", "undici"],
     },
   },
 };
