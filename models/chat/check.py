@@ -28,7 +28,11 @@ def session(threads=1):
 
 
 def empty(batch):
-    return {f"past_key_values.{i}.{part}": np.zeros((batch, n.KV_HEADS, 0, n.HEAD), np.float32) for i in range(n.LAYERS) for part in ("key", "value")}
+    return {
+        f"past_key_values.{i}.{part}": np.zeros((batch, n.KV_HEADS, 0, n.HEAD), np.float32)
+        for i in range(n.LAYERS)
+        for part in ("key", "value")
+    }
 
 
 def run(model, ids, mask=None, positions=None, past=None):
@@ -40,7 +44,9 @@ def run(model, ids, mask=None, positions=None, past=None):
         mask = np.ones((len(ids), before + ids.shape[1]), np.int64)
     if positions is None:
         positions = np.tile(np.arange(before, before + ids.shape[1]), (len(ids), 1))
-    out = model.run(None, {"input_ids": ids, "attention_mask": mask, "position_ids": positions.astype(np.int64), **past})
+    out = model.run(
+        None, {"input_ids": ids, "attention_mask": mask, "position_ids": positions.astype(np.int64), **past}
+    )
     return out[0], dict(zip(past, out[1:]))
 
 
@@ -48,11 +54,20 @@ def main():
     import jax.numpy as jnp
 
     with np.load(sys.argv[1]) as file:
-        weights = {name: w.astype(np.float32) for name, w in export.rounded({name: file[name] for name in file.files}).items()}
+        weights = {
+            name: w.astype(np.float32) for name, w in export.rounded({name: file[name] for name in file.files}).items()
+        }
     model = session()
     r = np.random.Generator(np.random.PCG64(7))
     ids = r.integers(0, n.VOCABULARY, (2, 300))
-    reference = np.asarray(n.logits({k: jnp.asarray(w) for k, w in weights.items()}, ids, np.tile(np.arange(300), (2, 1)), np.zeros((2, 300), np.int32)))
+    reference = np.asarray(
+        n.logits(
+            {k: jnp.asarray(w) for k, w in weights.items()},
+            ids,
+            np.tile(np.arange(300), (2, 1)),
+            np.zeros((2, 300), np.int32),
+        )
+    )
     whole, _ = run(model, ids)
     print("onnxruntime and JAX", np.abs(whole - reference).max())
     past, steps = None, []
@@ -65,10 +80,21 @@ def main():
     for row, length in enumerate(lengths):
         padded[row, -length:], mask[row, -length:], positions[row, -length:] = ids[0, :length], 1, np.arange(length)
     together, past = run(model, padded, mask, positions)
-    print("left-padded batch of 4 and single", max(np.abs(together[row, -length:] - run(model, ids[:1, :length])[0][0]).max() for row, length in enumerate(lengths)))
+    print(
+        "left-padded batch of 4 and single",
+        max(
+            np.abs(together[row, -length:] - run(model, ids[:1, :length])[0][0]).max()
+            for row, length in enumerate(lengths)
+        ),
+    )
     following = np.array([[5], [6], [7], [8]])
-    after, _ = run(model, following, np.concatenate([mask, np.ones((4, 1), np.int64)], axis=1), np.array(lengths)[:, None], past)
-    alone = [run(model, following[row : row + 1], past=run(model, ids[:1, :length])[1])[0] for row, length in enumerate(lengths)]
+    after, _ = run(
+        model, following, np.concatenate([mask, np.ones((4, 1), np.int64)], axis=1), np.array(lengths)[:, None], past
+    )
+    alone = [
+        run(model, following[row : row + 1], past=run(model, ids[:1, :length])[1])[0]
+        for row, length in enumerate(lengths)
+    ]
     print("and the step after it", max(np.abs(after[row] - alone[row][0]).max() for row in range(4)))
     far, _ = run(model, r.integers(0, n.VOCABULARY, (1, n.CONTEXT)))
     print("all positions", np.isfinite(far).all())

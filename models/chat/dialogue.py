@@ -10,9 +10,20 @@ import tools
 from words import NAMES, held_out
 
 SYSTEMS = (
-    "You are a helpful assistant.", "You are a helpful assistant.", "You are a helpful assistant.", "Be brief.", "You are a friendly assistant.", "Answer the question.",
-    "You are an assistant that answers in one sentence.", "You are a small language model.", "Be helpful and honest.", "You answer questions.",
-    "You are a careful assistant. Use the tools when you need them.", "You extract facts from texts.", "You can use tools.", "Answer shortly and correctly.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "Be brief.",
+    "You are a friendly assistant.",
+    "Answer the question.",
+    "You are an assistant that answers in one sentence.",
+    "You are a small language model.",
+    "Be helpful and honest.",
+    "You answer questions.",
+    "You are a careful assistant. Use the tools when you need them.",
+    "You extract facts from texts.",
+    "You can use tools.",
+    "Answer shortly and correctly.",
 )
 SCHEMA_LINE = "Answer in JSON with this schema: "
 
@@ -30,13 +41,17 @@ def written(messages, offered=None, prompt=False):
         rest = messages[1:] if messages[0]["role"] == "system" else messages
         text = "<|im_start|>system\n" + system
         if offered:
-            text += ("\n" if system else "") + "<tools>\n" + "\n".join(tool_line(tool) for tool in offered) + "\n</tools>"
+            text += (
+                ("\n" if system else "") + "<tools>\n" + "\n".join(tool_line(tool) for tool in offered) + "\n</tools>"
+            )
         pieces.append((text + "<|im_end|>\n", False))
     for message in rest:
         pieces.append((f"<|im_start|>{message['role']}\n", False))
         text = message["content"] or ""
         if message.get("tool_calls"):
-            calls = tools.call_text([(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]])
+            calls = tools.call_text(
+                [(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
+            )
             text = text + ("\n" if text else "") + calls
         learned = message["role"] == "assistant" and message.get("learned", True)
         pieces.append((text + "<|im_end|>", learned))
@@ -56,7 +71,9 @@ def rough(r, question):
     elif draw < 0.18:
         question = question[:1].lower() + question[1:].rstrip("?.")
     elif draw < 0.22 and question[0].isupper():
-        question = r.choice(("Please tell me: ", "Question: ", "Hi! ", "Can you help? ", "I have a question. ")) + question
+        question = (
+            r.choice(("Please tell me: ", "Question: ", "Hi! ", "Can you help? ", "I have a question. ")) + question
+        )
     return question
 
 
@@ -104,7 +121,13 @@ def plain(r, turns=None):
         elif last is not None and draw > 0.8 and last < 900:
             n = r.randint(1, 20)
             minus = r.random() < 0.3 and last >= n
-            q = r.choice(("And minus {n}?", "Subtract {n} from that.", "Take away {n}.") if minus else ("And plus {n}?", "Add {n} to that.", "And {n} more?", "Now add {n}."))
+            if held_out(f"{last} - {n}" if minus else f"{min(last, n)} + {max(last, n)}"):
+                continue
+            q = r.choice(
+                ("And minus {n}?", "Subtract {n} from that.", "Take away {n}.")
+                if minus
+                else ("And plus {n}?", "Add {n} to that.", "And {n} more?", "Now add {n}.")
+            )
             q, a = q.format(n=n), sums.worked(last, "-" if minus else "+", n)
             last = last - n if minus else last + n
             messages += [user(q), assistant(a)]
@@ -120,7 +143,11 @@ def plain(r, turns=None):
     if r.random() < 0.25:
         if r.random() < 0.1:
             n = r.choice(NAMES)
-            messages = [{"role": "system", "content": f"You are {n}, a helpful assistant."}, user(r.choice(("Who are you?", "What is your name?"))), assistant(f"I am {n}.")] + messages
+            messages = [
+                {"role": "system", "content": f"You are {n}, a helpful assistant."},
+                user(r.choice(("Who are you?", "What is your name?"))),
+                assistant(f"I am {n}."),
+            ] + messages
         else:
             messages.insert(0, {"role": "system", "content": r.choice(SYSTEMS)})
     return None, messages
@@ -130,11 +157,15 @@ def several_sums(r):
     """Many sums in one request: practice without a turn for each."""
     asked, answers = [], []
     while len(asked) < r.randint(3, 7):
-        key, _, a, _ = records.pick(r, ((sums.addition, 42), (sums.subtraction, 30), (sums.multiplication, 20), (sums.division, 8)))(r)
+        key, _, a, _ = records.pick(
+            r, ((sums.addition, 42), (sums.subtraction, 30), (sums.multiplication, 20), (sums.division, 8))
+        )(r)
         if not held_out(key):
             asked.append(a.split(" = ")[0])
             answers.append(a)
-    q = r.choice(("Calculate each: {}", "What is {}?", "Compute {}.", "Solve: {}", "{}")).format(r.choice(("; ", ", ", "\n")).join(asked))
+    q = r.choice(("Calculate each: {}", "What is {}?", "Compute {}.", "Solve: {}", "{}")).format(
+        r.choice(("; ", ", ", "\n")).join(asked)
+    )
     return None, [user(q), assistant("\n".join(answers))]
 
 
@@ -157,11 +188,31 @@ def with_tools(r, held=False, kind=None):
     if not held and r.random() < 0.14:
         # Tools are there and none is wanted.
         q, a, _ = turn(r, False, r.choices(GROUPS, (30, 10, 15, 45))[0])
-        if any(word in str(offered) for word in ("calc", "add", "subtract", "multiply", "divide", "evaluate", "time", "date", "search", "find", "weather", "translate", "convert", "price")):
+        if any(
+            word in str(offered)
+            for word in (
+                "calc",
+                "add",
+                "subtract",
+                "multiply",
+                "divide",
+                "evaluate",
+                "time",
+                "date",
+                "search",
+                "find",
+                "weather",
+                "translate",
+                "convert",
+                "price",
+            )
+        ):
             q, a = talk.fixed(r)[1:]
         messages = [user(q), assistant(a)] + (messages if r.random() < 0.3 else [])
     elif not held and len(messages) > 3 and r.random() < 0.2:
-        again = tools.tools_conversation(r, held, lambda *_: r.choice((tools.weather, tools.search, tools.lookup)), "single")
+        again = tools.tools_conversation(
+            r, held, lambda *_: r.choice((tools.weather, tools.search, tools.lookup)), "single"
+        )
         if again[0][0]["function"]["name"] not in str(offered) and len(offered) < tools.MOST_TOOLS:
             offered = offered + again[0][:1]
             call = again[1][1]["tool_calls"][0]["function"]["name"]

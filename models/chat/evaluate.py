@@ -60,18 +60,25 @@ def held_calendar(r):
             return None, [dialogue.user(question)], answer
 
 
-def structured(r):
-    _, messages = dialogue.structured(r, held=True)
-    return None, messages[:2], messages[2]["content"]
+def structured(held):
+    def case(r):
+        _, messages = dialogue.structured(r, held)
+        return None, messages[:2], messages[2]["content"]
+
+    return case
 
 
-def calls(kind):
+def calls(kind, held=True):
     def case(r):
         while True:
-            offered, messages = tools.tools_conversation(r, True, records.pick, kind)
+            offered, messages = tools.tools_conversation(r, held, records.pick, kind)
             made = messages[1]["tool_calls"]
             if kind == "single" or len(made) == 2:
-                return offered, messages[:1], tools.call_text([(c["function"]["name"], c["function"]["arguments"]) for c in made])
+                return (
+                    offered,
+                    messages[:1],
+                    tools.call_text([(c["function"]["name"], c["function"]["arguments"]) for c in made]),
+                )
 
     return case
 
@@ -86,7 +93,17 @@ def results(r):
 def remembered(r):
     told, reply, question, answer = talk.memory(r, True)
     between = asked(sums.addition)(r)
-    return None, [dialogue.user(told), dialogue.assistant(reply), between[1][0], dialogue.assistant(between[2]), dialogue.user(question)], answer
+    return (
+        None,
+        [
+            dialogue.user(told),
+            dialogue.assistant(reply),
+            between[1][0],
+            dialogue.assistant(between[2]),
+            dialogue.user(question),
+        ],
+        answer,
+    )
 
 
 TASKS = {
@@ -99,8 +116,10 @@ TASKS = {
     "division, table to 12 (taught)": asked(sums.division, held=False),
     "unit conversion": asked(sums.conversion),
     "calendar": held_calendar,
-    "JSON from text, schema given": structured,
+    "JSON from text, schema given": structured(True),
+    "JSON from text, words known (taught)": structured(False),
     "one tool call": calls("single"),
+    "one tool call, words known (taught)": calls("single", held=False),
     "two tool calls, same tool": calls("same"),
     "two tool calls, two tools": calls("different"),
     "answer from a tool's result (taught)": results,
@@ -178,13 +197,29 @@ def main():
         accuracy[task] = {"right": sum(marks), "cases": len(marks)}
         print(f"{task}: {sum(marks)} of {len(marks)}", flush=True)
         for i in [i for i, mark in enumerate(marks) if not mark][: options.wrong]:
-            print("   ", json.dumps(cases[i][1][-1]["content"]), "wanted", json.dumps(cases[i][2]), "got", json.dumps(answers[i]))
+            print(
+                "   ",
+                json.dumps(cases[i][1][-1]["content"]),
+                "wanted",
+                json.dumps(cases[i][2]),
+                "got",
+                json.dumps(answers[i]),
+            )
         # The first cases, and the first wrong one where they are all right: the file shows both.
         chosen = list(range(SAMPLES - 1))
         chosen.append(next((i for i, mark in enumerate(marks) if not mark and i not in chosen), SAMPLES - 1))
         for i in chosen:
             offered, messages, expected = cases[i]
-            samples.append({"task": task, "messages": messages, **({"tools": offered} if offered else {}), "expected": expected, "answer": answers[i], "right": marks[i]})
+            samples.append(
+                {
+                    "task": task,
+                    "messages": messages,
+                    **({"tools": offered} if offered else {}),
+                    "expected": expected,
+                    "answer": answers[i],
+                    "right": marks[i],
+                }
+            )
     if options.cases == CASES or options.write:
         # One case a line, so that a change of weights reads as a change of answers.
         lines = ",\n".join("  " + json.dumps(sample, ensure_ascii=False) for sample in samples)

@@ -63,8 +63,15 @@ def graph(weights):
     g.constant("two", np.float32(2)), g.constant("epsilon", np.float32(n.EPSILON))
     g.constant("seen", np.float32(0)), g.constant("unseen", np.float32(-1e9))
     integer("zero", 0), integer("one", 1), integer("axis.1", [1]), integer("axis.12", [1, 2])
-    integer("split.qk", [n.HEADS, n.KV_HEADS]), integer("split.qkv", [n.HEADS + n.KV_HEADS, n.KV_HEADS]), integer("split.feed", [n.HIDDEN, n.HIDDEN])
-    integer("shape.heads", [0, 0, n.HEADS + 2 * n.KV_HEADS, n.HEAD]), integer("shape.groups", [0, n.KV_HEADS, -1, n.HEAD])
+    (
+        integer("split.qk", [n.HEADS, n.KV_HEADS]),
+        integer("split.qkv", [n.HEADS + n.KV_HEADS, n.KV_HEADS]),
+        integer("split.feed", [n.HIDDEN, n.HIDDEN]),
+    )
+    (
+        integer("shape.heads", [0, 0, n.HEADS + 2 * n.KV_HEADS, n.HEAD]),
+        integer("shape.groups", [0, n.KV_HEADS, -1, n.HEAD]),
+    )
     integer("shape.queries", [0, n.HEADS, -1, n.HEAD]), integer("shape.joined", [0, 0, n.HEADS * n.HEAD])
     cosines, sines = n.rotations()
     # Attention divides by sqrt(HEAD); each of query and key brings half of that with its rotation, at no cost.
@@ -107,7 +114,9 @@ def graph(weights):
         scores = g.node("Add", [g.node("MatMul", [grouped, g.node("Transpose", [keys], perm=[0, 1, 3, 2])]), mask])
         mixed = g.node("MatMul", [g.node("Softmax", [scores], axis=-1), values])
         back = g.node("Transpose", [g.node("Reshape", [mixed, "shape.queries"])], perm=[0, 2, 1, 3])
-        out = g.node("MatMul", [g.node("Reshape", [back, "shape.joined"]), g.weight(f"{layer}.out", weights[f"{layer}.out"])])
+        out = g.node(
+            "MatMul", [g.node("Reshape", [back, "shape.joined"]), g.weight(f"{layer}.out", weights[f"{layer}.out"])]
+        )
         x = g.node("Add", [x, out])
         normal = g.norm(x, g.weight(f"{layer}.feed_norm", weights[f"{layer}.feed_norm"]))
         both = g.node("MatMul", [normal, g.weight(f"{layer}.gate_up", weights[f"{layer}.gate_up"])])
@@ -120,7 +129,10 @@ def graph(weights):
 
     value = helper.make_tensor_value_info
     kept = lambda name, length: value(name, TensorProto.FLOAT, ["batch", n.KV_HEADS, length, n.HEAD])
-    inputs = [value(name, TensorProto.INT64, ["batch", length]) for name, length in (("input_ids", "sequence"), ("attention_mask", "total"), ("position_ids", "sequence"))]
+    inputs = [
+        value(name, TensorProto.INT64, ["batch", length])
+        for name, length in (("input_ids", "sequence"), ("attention_mask", "total"), ("position_ids", "sequence"))
+    ]
     outputs = [value("logits", TensorProto.FLOAT, ["batch", "sequence", n.VOCABULARY])]
     for layer in range(n.LAYERS):
         for part in ("key", "value"):
@@ -128,7 +140,10 @@ def graph(weights):
             outputs.append(kept(f"present.{layer}.{part}", "total"))
     model = helper.make_model(
         helper.make_graph(g.nodes, "chat", inputs, outputs, g.initializers),
-        producer_name="assay", producer_version="1", opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+        producer_name="assay",
+        producer_version="1",
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
     )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -138,17 +153,41 @@ def configurations():
     """The files beside the model, by name, as Hugging Face lays them out."""
     return {
         "config.json": {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": n.VOCABULARY, "hidden_size": n.DIM,
-            "intermediate_size": n.HIDDEN, "num_hidden_layers": n.LAYERS, "num_attention_heads": n.HEADS, "num_key_value_heads": n.KV_HEADS,
-            "head_dim": n.HEAD, "max_position_embeddings": n.CONTEXT, "hidden_act": "silu", "rms_norm_eps": n.EPSILON, "rope_theta": n.THETA,
-            "rope_scaling": None, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True, "bos_token_id": None,
-            "eos_token_id": END, "pad_token_id": PAD, "torch_dtype": "float32",
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": n.VOCABULARY,
+            "hidden_size": n.DIM,
+            "intermediate_size": n.HIDDEN,
+            "num_hidden_layers": n.LAYERS,
+            "num_attention_heads": n.HEADS,
+            "num_key_value_heads": n.KV_HEADS,
+            "head_dim": n.HEAD,
+            "max_position_embeddings": n.CONTEXT,
+            "hidden_act": "silu",
+            "rms_norm_eps": n.EPSILON,
+            "rope_theta": n.THETA,
+            "rope_scaling": None,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": END,
+            "pad_token_id": PAD,
+            "torch_dtype": "float32",
         },
         "generation_config.json": {"do_sample": False, "eos_token_id": [END, PAD], "pad_token_id": PAD},
         "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": n.CONTEXT, "add_bos_token": False, "add_eos_token": False,
-            "add_prefix_space": False, "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None,
-            "clean_up_tokenization_spaces": False, "chat_template": template.SOURCE,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": n.CONTEXT,
+            "add_bos_token": False,
+            "add_eos_token": False,
+            "add_prefix_space": False,
+            "bos_token": None,
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "unk_token": None,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": template.SOURCE,
         },
     }
 

@@ -69,20 +69,36 @@ def metadata(tokenizer, template):
     added = {token["content"]: CONTROL if token["special"] else USER_DEFINED for token in tokenizer["added_tokens"]}
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["model"]["merges"]]
     return [
-        entry("general.architecture", STRING, "llama"), entry("general.name", STRING, "demo/chat"), entry("general.license", STRING, "apache-2.0"),
-        entry("general.alignment", UINT32, ALIGN), entry("general.file_type", UINT32, MOSTLY_Q8_0), entry("general.quantization_version", UINT32, 2),
-        entry("llama.context_length", UINT32, n.CONTEXT), entry("llama.embedding_length", UINT32, n.DIM), entry("llama.block_count", UINT32, n.LAYERS),
-        entry("llama.feed_forward_length", UINT32, n.HIDDEN), entry("llama.attention.head_count", UINT32, n.HEADS),
-        entry("llama.attention.head_count_kv", UINT32, n.KV_HEADS), entry("llama.attention.key_length", UINT32, n.HEAD),
-        entry("llama.attention.value_length", UINT32, n.HEAD), entry("llama.rope.dimension_count", UINT32, n.HEAD),
-        entry("llama.rope.freq_base", FLOAT32, n.THETA), entry("llama.attention.layer_norm_rms_epsilon", FLOAT32, n.EPSILON),
+        entry("general.architecture", STRING, "llama"),
+        entry("general.name", STRING, "demo/chat"),
+        entry("general.license", STRING, "apache-2.0"),
+        entry("general.alignment", UINT32, ALIGN),
+        entry("general.file_type", UINT32, MOSTLY_Q8_0),
+        entry("general.quantization_version", UINT32, 2),
+        entry("llama.context_length", UINT32, n.CONTEXT),
+        entry("llama.embedding_length", UINT32, n.DIM),
+        entry("llama.block_count", UINT32, n.LAYERS),
+        entry("llama.feed_forward_length", UINT32, n.HIDDEN),
+        entry("llama.attention.head_count", UINT32, n.HEADS),
+        entry("llama.attention.head_count_kv", UINT32, n.KV_HEADS),
+        entry("llama.attention.key_length", UINT32, n.HEAD),
+        entry("llama.attention.value_length", UINT32, n.HEAD),
+        entry("llama.rope.dimension_count", UINT32, n.HEAD),
+        entry("llama.rope.freq_base", FLOAT32, n.THETA),
+        entry("llama.attention.layer_norm_rms_epsilon", FLOAT32, n.EPSILON),
         entry("llama.vocab_size", UINT32, n.VOCABULARY),
         # "smollm" is llama.cpp's name for: digits one by one, then GPT-2's expression.
-        entry("tokenizer.ggml.model", STRING, "gpt2"), entry("tokenizer.ggml.pre", STRING, "smollm"),
-        entry("tokenizer.ggml.tokens", (ARRAY, STRING), vocabulary), entry("tokenizer.ggml.token_type", (ARRAY, INT32), [added.get(token, NORMAL) for token in vocabulary]),
-        entry("tokenizer.ggml.merges", (ARRAY, STRING), merges), entry("tokenizer.ggml.eos_token_id", UINT32, 2),
-        entry("tokenizer.ggml.eot_token_id", UINT32, 2), entry("tokenizer.ggml.padding_token_id", UINT32, 0),
-        entry("tokenizer.ggml.add_bos_token", BOOL, False), entry("tokenizer.ggml.add_eos_token", BOOL, False), entry("tokenizer.chat_template", STRING, template),
+        entry("tokenizer.ggml.model", STRING, "gpt2"),
+        entry("tokenizer.ggml.pre", STRING, "smollm"),
+        entry("tokenizer.ggml.tokens", (ARRAY, STRING), vocabulary),
+        entry("tokenizer.ggml.token_type", (ARRAY, INT32), [added.get(token, NORMAL) for token in vocabulary]),
+        entry("tokenizer.ggml.merges", (ARRAY, STRING), merges),
+        entry("tokenizer.ggml.eos_token_id", UINT32, 2),
+        entry("tokenizer.ggml.eot_token_id", UINT32, 2),
+        entry("tokenizer.ggml.padding_token_id", UINT32, 0),
+        entry("tokenizer.ggml.add_bos_token", BOOL, False),
+        entry("tokenizer.ggml.add_eos_token", BOOL, False),
+        entry("tokenizer.chat_template", STRING, template),
     ]
 
 
@@ -94,7 +110,12 @@ def written(weights, tokenizer, template):
             raise ValueError(f"{name} has rows of {tensor.shape[1]}, Q8_0 takes multiples of 32")
         raw = q8_0(tensor) if tensor.ndim == 2 else tensor.astype("<f4").tobytes()
         dimensions = tensor.shape[::-1]
-        about.append(text(name) + struct.pack(f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, Q8_0 if tensor.ndim == 2 else F32, place))
+        about.append(
+            text(name)
+            + struct.pack(
+                f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, Q8_0 if tensor.ndim == 2 else F32, place
+            )
+        )
         raw += bytes(-len(raw) % ALIGN)
         data.append(raw)
         place += len(raw)

@@ -28,7 +28,10 @@ def initial(seed):
     def normal(rows, columns, scale=1.0):
         return (generator.normal(0, scale / np.sqrt(rows), (rows, columns))).astype(np.float32)
 
-    weights = {"embed": generator.normal(0, 0.02, (VOCABULARY, DIM)).astype(np.float32), "norm": np.ones(DIM, np.float32)}
+    weights = {
+        "embed": generator.normal(0, 0.02, (VOCABULARY, DIM)).astype(np.float32),
+        "norm": np.ones(DIM, np.float32),
+    }
     for layer in range(LAYERS):
         weights[f"{layer}.attention_norm"] = np.ones(DIM, np.float32)
         weights[f"{layer}.qkv"] = normal(DIM, (HEADS + 2 * KV_HEADS) * HEAD)

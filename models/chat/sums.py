@@ -13,11 +13,32 @@ from words import DAYS, FOODS, MONTHS, NAMES, PRODUCTS
 LARGEST = 999
 
 ADD = (
-    "What is {a} + {b}?", "What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "{a} + {b} =", "{a}+{b}=", "{a} + {b} = ?", "Calculate {a} + {b}.",
-    "Compute {a} + {b}.", "What is {a} plus {b}?", "What's {a} + {b}?", "What's {a} plus {b}?", "{a} plus {b}",
-    "How much is {a} + {b}?", "How much is {a} plus {b}?", "Add {a} and {b}.", "Add {a} to {b}.",
-    "What is the sum of {a} and {b}?", "Sum {a} and {b}.", "Can you add {a} and {b}?", "Please add {a} and {b}.",
-    "Tell me what {a} + {b} is.", "What do you get if you add {a} and {b}?", "Solve {a} + {b}.", "What does {a} + {b} equal?", "What is {a}+{b}?",
+    "What is {a} + {b}?",
+    "What is {a} + {b}?",
+    "{a} + {b}",
+    "{a}+{b}",
+    "{a} + {b} =",
+    "{a}+{b}=",
+    "{a} + {b} = ?",
+    "Calculate {a} + {b}.",
+    "Compute {a} + {b}.",
+    "What is {a} plus {b}?",
+    "What's {a} + {b}?",
+    "What's {a} plus {b}?",
+    "{a} plus {b}",
+    "How much is {a} + {b}?",
+    "How much is {a} plus {b}?",
+    "Add {a} and {b}.",
+    "Add {a} to {b}.",
+    "What is the sum of {a} and {b}?",
+    "Sum {a} and {b}.",
+    "Can you add {a} and {b}?",
+    "Please add {a} and {b}.",
+    "Tell me what {a} + {b} is.",
+    "What do you get if you add {a} and {b}?",
+    "Solve {a} + {b}.",
+    "What does {a} + {b} equal?",
+    "What is {a}+{b}?",
 )
 ADD_STORIES = (
     "{n} has {a} {t} and gets {b} more. How many {t} does {n} have now?",
@@ -26,10 +47,26 @@ ADD_STORIES = (
     "{n} had {a} {t} and found {b}. How many {t} are there now?",
 )
 SUBTRACT = (
-    "What is {a} - {b}?", "What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "{a} - {b} =", "{a} - {b} = ?", "Calculate {a} - {b}.", "Compute {a} - {b}.",
-    "What is {a} minus {b}?", "What's {a} - {b}?", "What's {a} minus {b}?", "{a} minus {b}", "How much is {a} - {b}?",
-    "How much is {a} minus {b}?", "Subtract {b} from {a}.", "Take {b} away from {a}.",
-    "What is the difference between {a} and {b}?", "Solve {a} - {b}.", "What does {a} - {b} equal?", "Tell me what {a} - {b} is.",
+    "What is {a} - {b}?",
+    "What is {a} - {b}?",
+    "{a} - {b}",
+    "{a}-{b}",
+    "{a} - {b} =",
+    "{a} - {b} = ?",
+    "Calculate {a} - {b}.",
+    "Compute {a} - {b}.",
+    "What is {a} minus {b}?",
+    "What's {a} - {b}?",
+    "What's {a} minus {b}?",
+    "{a} minus {b}",
+    "How much is {a} - {b}?",
+    "How much is {a} minus {b}?",
+    "Subtract {b} from {a}.",
+    "Take {b} away from {a}.",
+    "What is the difference between {a} and {b}?",
+    "Solve {a} - {b}.",
+    "What does {a} - {b} equal?",
+    "Tell me what {a} - {b} is.",
 )
 SUBTRACT_STORIES = (
     "{n} has {a} {t} and gives {b} away. How many {t} are left?",
@@ -37,25 +74,54 @@ SUBTRACT_STORIES = (
     "There were {a} {t} in a box. {n} took {b}. How many are left?",
 )
 MULTIPLY = (
-    "What is {a} * {b}?", "What is {a} x {b}?", "What is {a} times {b}?", "{a} * {b}", "{a}*{b}", "{a} x {b}", "{a} × {b}", "What is {a} × {b}?",
-    "{a} times {b}", "Calculate {a} * {b}.", "Compute {a} times {b}.", "How much is {a} * {b}?", "How much is {a} times {b}?",
-    "Multiply {a} by {b}.", "Multiply {a} and {b}.", "What is the product of {a} and {b}?", "What's {a} * {b}?",
-    "What's {a} times {b}?", "{a} * {b} =", "Solve {a} * {b}.",
+    "What is {a} * {b}?",
+    "What is {a} x {b}?",
+    "What is {a} times {b}?",
+    "{a} * {b}",
+    "{a}*{b}",
+    "{a} x {b}",
+    "{a} × {b}",
+    "What is {a} × {b}?",
+    "{a} times {b}",
+    "Calculate {a} * {b}.",
+    "Compute {a} times {b}.",
+    "How much is {a} * {b}?",
+    "How much is {a} times {b}?",
+    "Multiply {a} by {b}.",
+    "Multiply {a} and {b}.",
+    "What is the product of {a} and {b}?",
+    "What's {a} * {b}?",
+    "What's {a} times {b}?",
+    "{a} * {b} =",
+    "Solve {a} * {b}.",
 )
 MULTIPLY_STORIES = (
     "{n} has {a} boxes with {b} {t} each. How many {t} is that?",
     "One box holds {b} {t}. How many {t} are in {a} boxes?",
 )
 DIVIDE = (
-    "What is {a} / {b}?", "What is {a} divided by {b}?", "{a} / {b}", "{a}/{b}", "{a} ÷ {b}", "What is {a} ÷ {b}?", "{a} divided by {b}",
-    "Calculate {a} / {b}.", "How much is {a} / {b}?", "Divide {a} by {b}.", "What's {a} divided by {b}?", "What's {a} / {b}?", "{a} / {b} =",
+    "What is {a} / {b}?",
+    "What is {a} divided by {b}?",
+    "{a} / {b}",
+    "{a}/{b}",
+    "{a} ÷ {b}",
+    "What is {a} ÷ {b}?",
+    "{a} divided by {b}",
+    "Calculate {a} / {b}.",
+    "How much is {a} / {b}?",
+    "Divide {a} by {b}.",
+    "What's {a} divided by {b}?",
+    "What's {a} / {b}?",
+    "{a} / {b} =",
 )
 DIVIDE_STORIES = ("{n} shares {a} {t} between {b} people. How many does each get?",)
 
 
 def asked(r, plain, stories, a, b):
     if r.random() < 0.15:
-        return r.choice(stories).format(a=a, b=b, n=r.choice(NAMES), t=r.choice((r.choice(PRODUCTS) + "s", r.choice(FOODS), "coins", "cards")))
+        return r.choice(stories).format(
+            a=a, b=b, n=r.choice(NAMES), t=r.choice((r.choice(PRODUCTS) + "s", r.choice(FOODS), "coins", "cards"))
+        )
     return r.choice(plain).format(a=a, b=b)
 
 
@@ -77,7 +143,10 @@ def worked(a, operator, b):
     steps = [f"{a} {operator} {b}"]
     if operator == "+" and max(a, b) > 9:
         length = len(str(max(a, b)))
-        sums = [(int(str(a).zfill(length)[i]) + int(str(b).zfill(length)[i])) * 10 ** (length - i - 1) for i in range(length)]
+        sums = [
+            (int(str(a).zfill(length)[i]) + int(str(b).zfill(length)[i])) * 10 ** (length - i - 1)
+            for i in range(length)
+        ]
         sums = [x for x in sums if x]
         if len(sums) > 1:
             steps.append(" + ".join(map(str, sums)))
@@ -141,23 +210,57 @@ def counting(r):
     b = a + r.choice((2, 4, 9, r.randint(2, 30)))
     if a == 1 and r.random() < 0.12:
         b = r.choice((50, 60, 100))
-    q = f"Count to {b}." if a == 1 and r.random() < 0.6 else r.choice(("Count from {} to {}.", "Please count from {} to {}.", "List the numbers from {} to {}.")).format(a, b)
+    q = (
+        f"Count to {b}."
+        if a == 1 and r.random() < 0.6
+        else r.choice(
+            ("Count from {} to {}.", "Please count from {} to {}.", "List the numbers from {} to {}.")
+        ).format(a, b)
+    )
     numbers = list(range(a, b + 1))
     return f"count {a} {b}", q, ", ".join(map(str, numbers)), numbers
 
 
 UNITS = {
     # from, to: how many of the second make one of the first.
-    ("km", "m"): "1000", ("m", "cm"): "100", ("cm", "mm"): "10", ("kg", "g"): "1000", ("l", "ml"): "1000",
-    ("hours", "minutes"): "60", ("minutes", "seconds"): "60", ("days", "hours"): "24", ("weeks", "days"): "7", ("years", "months"): "12",
-    ("miles", "km"): "1.609344", ("km", "miles"): "0.621371", ("kg", "pounds"): "2.204623", ("pounds", "kg"): "0.453592",
-    ("inches", "cm"): "2.54", ("feet", "m"): "0.3048",
+    ("km", "m"): "1000",
+    ("m", "cm"): "100",
+    ("cm", "mm"): "10",
+    ("kg", "g"): "1000",
+    ("l", "ml"): "1000",
+    ("hours", "minutes"): "60",
+    ("minutes", "seconds"): "60",
+    ("days", "hours"): "24",
+    ("weeks", "days"): "7",
+    ("years", "months"): "12",
+    ("miles", "km"): "1.609344",
+    ("km", "miles"): "0.621371",
+    ("kg", "pounds"): "2.204623",
+    ("pounds", "kg"): "0.453592",
+    ("inches", "cm"): "2.54",
+    ("feet", "m"): "0.3048",
 }
 BACK = (("m", "km"), ("cm", "m"), ("mm", "cm"), ("g", "kg"), ("ml", "l"))
-SPELLED = {"km": "kilometers", "m": "meters", "cm": "centimeters", "mm": "millimeters", "kg": "kilograms", "g": "grams", "l": "liters", "ml": "milliliters"}
+SPELLED = {
+    "km": "kilometers",
+    "m": "meters",
+    "cm": "centimeters",
+    "mm": "millimeters",
+    "kg": "kilograms",
+    "g": "grams",
+    "l": "liters",
+    "ml": "milliliters",
+}
 CONVERT = (
-    "How many {t} are {v} {f}?", "How many {t} are in {v} {f}?", "Convert {v} {f} to {t}.", "Convert {v} {f} into {t}.", "{v} {f} in {t}", "{v} {f} to {t}",
-    "What is {v} {f} in {t}?", "How many {t} is {v} {f}?", "Change {v} {f} to {t}.",
+    "How many {t} are {v} {f}?",
+    "How many {t} are in {v} {f}?",
+    "Convert {v} {f} to {t}.",
+    "Convert {v} {f} into {t}.",
+    "{v} {f} in {t}",
+    "{v} {f} to {t}",
+    "What is {v} {f} in {t}?",
+    "How many {t} is {v} {f}?",
+    "Change {v} {f} to {t}.",
 )
 
 
@@ -182,7 +285,9 @@ def conversion(r):
             v = r.randint(0, 100)
             found, f, t = short(Decimal(v - 32) * 5 / 9), "Fahrenheit", "Celsius"
         f = r.choice((f, f"degrees {f}"))
-        q = r.choice(("What is {v} {f} in {t}?", "Convert {v} {f} to {t}.", "{v} {f} in {t}", "How much is {v} {f} in {t}?")).format(v=v, f=f, t=t)
+        q = r.choice(
+            ("What is {v} {f} in {t}?", "Convert {v} {f} to {t}.", "{v} {f} in {t}", "How much is {v} {f} in {t}?")
+        ).format(v=v, f=f, t=t)
         return f"{v} {f.split()[-1]}", q, f"{v} degrees {f.split()[-1]} is {found} degrees {t}.", as_number(found)
     if kind < 0.3:
         f, t = r.choice(BACK)
@@ -196,7 +301,10 @@ def conversion(r):
     key = f"{v} {f} {t}"
     spelled = r.random() < 0.35
     names = [SPELLED.get(unit, unit) if spelled else unit for unit in (f, t)]
-    one = [name.rstrip("s").replace("feet", "foot").replace("inche", "inch") if v == 1 and len(name) > 2 else name for name in names[:1]] + names[1:]
+    one = [
+        name.rstrip("s").replace("feet", "foot").replace("inche", "inch") if v == 1 and len(name) > 2 else name
+        for name in names[:1]
+    ] + names[1:]
     q = r.choice(CONVERT).format(v=v, f=one[0], t=names[1])
     return key, q, f"{v} {one[0]} is {found} {names[1]}.", as_number(found)
 
@@ -210,16 +318,42 @@ def month_length(r):
     if month == 2 or r.random() < 0.1:
         year = r.randint(1896, 2104)
         days = calendar.monthrange(year, month)[1]
-        return f"month {month} {year}", r.choice(("How many days does {} {} have?", "How many days are in {} {}?", "How many days are there in {} {}?")).format(MONTHS[month - 1], year), f"{MONTHS[month - 1]} {year} has {days} days.", days
+        return (
+            f"month {month} {year}",
+            r.choice(
+                ("How many days does {} {} have?", "How many days are in {} {}?", "How many days are there in {} {}?")
+            ).format(MONTHS[month - 1], year),
+            f"{MONTHS[month - 1]} {year} has {days} days.",
+            days,
+        )
     days = calendar.monthrange(2023, month)[1]
-    return "month", r.choice(("How many days does {} have?", "How many days are in {}?", "How many days are there in {}?", "Number of days in {}?")).format(MONTHS[month - 1]), f"{MONTHS[month - 1]} has {days} days.", days
+    return (
+        "month",
+        r.choice(
+            (
+                "How many days does {} have?",
+                "How many days are in {}?",
+                "How many days are there in {}?",
+                "Number of days in {}?",
+            )
+        ).format(MONTHS[month - 1]),
+        f"{MONTHS[month - 1]} has {days} days.",
+        days,
+    )
 
 
 def leap_year(r):
     year = r.choice((r.randint(1896, 2104), r.randint(1980, 2050), 1900, 2000, 2100))
     leap = calendar.isleap(year)
-    q = r.choice(("Is {} a leap year?", "Was {} a leap year?", "Is the year {} a leap year?", "{} leap year?")).format(year)
-    return ("leap" if year % 100 == 0 else f"leap {year}"), q, (f"Yes, {year} is a leap year." if leap else f"No, {year} is not a leap year."), leap
+    q = r.choice(("Is {} a leap year?", "Was {} a leap year?", "Is the year {} a leap year?", "{} leap year?")).format(
+        year
+    )
+    return (
+        ("leap" if year % 100 == 0 else f"leap {year}"),
+        q,
+        (f"Yes, {year} is a leap year." if leap else f"No, {year} is not a leap year."),
+        leap,
+    )
 
 
 def any_date(r):
@@ -237,11 +371,19 @@ def next_date(r):
     found = day + datetime.timedelta(days=1 if after else -1)
     word = "after" if after else "before"
     if r.random() < 0.5:
-        q = r.choice(("What date comes {} {}?", "What is the day {} {}?", "Which day is {} {}?", "What is the date {} {}?")).format(word, day.isoformat())
+        q = r.choice(
+            ("What date comes {} {}?", "What is the day {} {}?", "Which day is {} {}?", "What is the date {} {}?")
+        ).format(word, day.isoformat())
         return f"{day}", q, f"The day {word} {day} is {found}.", found.isoformat()
-    year = day.year if (day.month == 2 and day.day >= 28) or (day.month == 3 and day.day == 1) or r.random() < 0.4 else None
+    year = (
+        day.year
+        if (day.month == 2 and day.day >= 28) or (day.month == 3 and day.day == 1) or r.random() < 0.4
+        else None
+    )
     first, second = written(day.day, day.month, year), written(found.day, found.month, found.year if year else None)
-    q = r.choice(("What date comes {} {}?", "What is the day {} {}?", "Which day is {} {}?", "What comes {} {}?")).format(word, first)
+    q = r.choice(
+        ("What date comes {} {}?", "What is the day {} {}?", "Which day is {} {}?", "What comes {} {}?")
+    ).format(word, first)
     return f"{day}", q, f"The day {word} {first} is {second}.", second
 
 
@@ -252,10 +394,26 @@ def weekday_later(r):
     days = "1 day" if n == 1 else f"{n} days"
     if n == 1 and r.random() < 0.6:
         word = "before" if ago else "after"
-        return "weekday", r.choice((f"What day comes {word} {DAYS[start]}?", f"Which day is {word} {DAYS[start]}?")), f"{found} comes {word} {DAYS[start]}.", found
+        return (
+            "weekday",
+            r.choice((f"What day comes {word} {DAYS[start]}?", f"Which day is {word} {DAYS[start]}?")),
+            f"{found} comes {word} {DAYS[start]}.",
+            found,
+        )
     if ago:
-        return f"{start} - {n}" if n > 7 else "weekday", f"If today is {DAYS[start]}, what day was it {days} ago?", f"{days} before {DAYS[start]} is {found}.", found
-    q = r.choice(("If today is {}, what day is it in {}?", "Today is {}. What day is it in {}?", "Today is {}. Which weekday is it in {}?")).format(DAYS[start], days)
+        return (
+            f"{start} - {n}" if n > 7 else "weekday",
+            f"If today is {DAYS[start]}, what day was it {days} ago?",
+            f"{days} before {DAYS[start]} is {found}.",
+            found,
+        )
+    q = r.choice(
+        (
+            "If today is {}, what day is it in {}?",
+            "Today is {}. What day is it in {}?",
+            "Today is {}. Which weekday is it in {}?",
+        )
+    ).format(DAYS[start], days)
     return f"{start} + {n}" if n > 7 else "weekday", q, f"{days} after {DAYS[start]} is {found}.", found
 
 
@@ -263,8 +421,19 @@ def date_difference(r):
     month = r.randint(1, 12)
     last = calendar.monthrange(2023, month)[1]
     a, b = sorted(r.sample(range(1, last + 1), 2))
-    q = r.choice(("How many days are there from {} to {}?", "How many days are between {} and {}?", "How many days from {} to {}?")).format(written(a, month), written(b, month))
-    return f"{a} to {b} of {month}", q, f"From {written(a, month)} to {written(b, month)} it is {b - a} {'day' if b - a == 1 else 'days'}.", b - a
+    q = r.choice(
+        (
+            "How many days are there from {} to {}?",
+            "How many days are between {} and {}?",
+            "How many days from {} to {}?",
+        )
+    ).format(written(a, month), written(b, month))
+    return (
+        f"{a} to {b} of {month}",
+        q,
+        f"From {written(a, month)} to {written(b, month)} it is {b - a} {'day' if b - a == 1 else 'days'}.",
+        b - a,
+    )
 
 
 def date_format(r):
@@ -274,7 +443,9 @@ def date_format(r):
         q = r.choice(("Write {} in words.", "Which date is {}?")).format(day)
         return f"{day}", q, long, long
     said = r.choice((long, f"{MONTHS[day.month - 1]} {day.day}, {day.year}"))
-    q = r.choice(("Write {} as an ISO date.", "What is {} in ISO format?", "Convert {} to ISO format.", "Give {} as YYYY-MM-DD.")).format(said)
+    q = r.choice(
+        ("Write {} as an ISO date.", "What is {} in ISO format?", "Convert {} to ISO format.", "Give {} as YYYY-MM-DD.")
+    ).format(said)
     return f"{day}", q, day.isoformat(), day.isoformat()
 
 
@@ -287,9 +458,22 @@ def month_order(r):
         word = "after" if after else "before"
         return "months", f"Which month comes {word} {MONTHS[month]}?", f"{found} comes {word} {MONTHS[month]}.", found
     if kind < 0.7:
-        return "months", r.choice((f"Which month is number {month + 1}?", f"What is month {month + 1} of the year?")), f"Month {month + 1} is {MONTHS[month]}.", MONTHS[month]
+        return (
+            "months",
+            r.choice((f"Which month is number {month + 1}?", f"What is month {month + 1} of the year?")),
+            f"Month {month + 1} is {MONTHS[month]}.",
+            MONTHS[month],
+        )
     return "months", f"What number is the month {MONTHS[month]}?", f"{MONTHS[month]} is month {month + 1}.", month + 1
 
 
 ARITHMETIC = ((addition, 42), (subtraction, 26), (multiplication, 18), (division, 8), (compared, 2), (counting, 4))
-CALENDAR = ((month_length, 14), (leap_year, 10), (next_date, 28), (weekday_later, 18), (date_difference, 14), (date_format, 12), (month_order, 8))
+CALENDAR = (
+    (month_length, 14),
+    (leap_year, 10),
+    (next_date, 28),
+    (weekday_later, 18),
+    (date_difference, 14),
+    (date_format, 12),
+    (month_order, 8),
+)

@@ -11,7 +11,9 @@ SOURCE = (pathlib.Path(__file__).resolve().parent / "template.jinja").read_text(
 
 def compiled(source=SOURCE):
     # Jinja's own tojson sorts keys and escapes for HTML; transformers replaces it with plain JSON, and so does this.
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+    )
     environment.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
     return environment.from_string(source)
 

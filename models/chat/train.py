@@ -1,7 +1,6 @@
 """Trains the chat model on conversations written by the generators beside this file, and writes the weights.
 
     python3 -m venv /tmp/chat-venv && /tmp/chat-venv/bin/pip install -r requirements.txt
-    /tmp/chat-venv/bin/python vocabulary.py                      # tokenizer.json
     export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_ARENA_MAX=1
     /tmp/chat-venv/bin/python train.py --out /tmp/chat-weights   # weights.npz, a checkpoint every 100 steps
     /tmp/chat-venv/bin/python export.py /tmp/chat-weights/weights.npz
@@ -62,7 +61,10 @@ class Packer:
             self.put("long", self.encoded(*dialogue.long_conversation(self.r)))
             return
         tokens, learned = self.encoded(*dialogue.conversation(self.r))
-        self.put("short" if len(tokens) <= SHORT[1] + 1 else "middle" if len(tokens) <= MIDDLE[1] + 1 else "long", (tokens, learned))
+        self.put(
+            "short" if len(tokens) <= SHORT[1] + 1 else "middle" if len(tokens) <= MIDDLE[1] + 1 else "long",
+            (tokens, learned),
+        )
 
     def put(self, kind, item):
         if len(item[0]) <= LONG[1] + 1 and len(self.waiting[kind]) < 400:
@@ -161,8 +163,12 @@ def main():
     asked.add_argument("--out", type=pathlib.Path, required=True)
     asked.add_argument("--steps", type=int, default=STEPS)
     asked.add_argument("--resume", type=pathlib.Path)
-    asked.add_argument("--minutes", type=float, help="ends after this time instead of after --steps, with the rate at zero")
-    asked.add_argument("--rate", type=float, default=1.0, help="share of the usual rates, for going on from weights that are done")
+    asked.add_argument(
+        "--minutes", type=float, help="ends after this time instead of after --steps, with the rate at zero"
+    )
+    asked.add_argument(
+        "--rate", type=float, default=1.0, help="share of the usual rates, for going on from weights that are done"
+    )
     asked.add_argument("--seed", type=int, default=SEED)
     arguments = asked.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -179,19 +185,28 @@ def main():
         count += 1
         first = packer.batch("short", SHORT)
         second = packer.batch("long", LONG) if count % LONG_EVERY == 0 else packer.batch("middle", MIDDLE)
-        weights, state, value = step(weights, state, first, second, np.float32(arguments.rate * rate_at(count, done)), np.float32(count))
+        weights, state, value = step(
+            weights, state, first, second, np.float32(arguments.rate * rate_at(count, done)), np.float32(count)
+        )
         losses.append(float(value))
-        done = count / arguments.steps if arguments.minutes is None else (time.time() - started) / 60 / arguments.minutes
+        done = (
+            count / arguments.steps if arguments.minutes is None else (time.time() - started) / 60 / arguments.minutes
+        )
         seen += first[0].size + second[0].size
         if count % 10 == 0:
             # A mean over about the last 300 steps: what an early look at a level rate should use.
             average = {n: 0.967 * np.asarray(average[n]) + 0.033 * np.asarray(w) for n, w in weights.items()}
         if count % 50 == 0:
-            print(f"step {count} loss {np.mean(losses[-50:]):.4f} done {done:.2f} tokens/s {seen / (time.time() - started):.0f} seconds {time.time() - started:.0f}", flush=True)
+            print(
+                f"step {count} loss {np.mean(losses[-50:]):.4f} done {done:.2f} tokens/s {seen / (time.time() - started):.0f} seconds {time.time() - started:.0f}",
+                flush=True,
+            )
         if count % EVERY == 0 or done >= 1:
             plain = {n: np.asarray(w) for n, w in weights.items()}
             with open(arguments.out / "state.pickle", "wb") as file:
-                pickle.dump((plain, {n: tuple(np.asarray(x) for x in s) for n, s in state.items()}, average, count), file)
+                pickle.dump(
+                    (plain, {n: tuple(np.asarray(x) for x in s) for n, s in state.items()}, average, count), file
+                )
             np.savez(arguments.out / "average.npz", **average)
             np.savez(arguments.out / "weights.npz", **plain)
 

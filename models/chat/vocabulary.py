@@ -6,6 +6,9 @@ The merges are learned with spaces split off, so that a word has the same pieces
 and inside JSON quotes: copying is then the same piece again, which a small model learns soonest. What is written into
 the file is the plain pre-tokenizer "digits, then GPT-2's expression" (llama.cpp calls it "smollm"), under which these
 merges give the same pieces.
+
+The file belongs to the weights: made again after the generators changed, it numbers other pieces and the weights are
+of no use with it. The one here was made before the last changes of the mixture.
 """
 
 import json
@@ -39,12 +42,18 @@ def main():
         ]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=network.VOCABULARY, special_tokens=list(SPECIAL + TAGS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=network.VOCABULARY,
+        special_tokens=list(SPECIAL + TAGS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     tokenizer.add_special_tokens(list(SPECIAL + TAGS))
     tokenizer.train_from_iterator(texts(), trainer)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     held = json.loads(tokenizer.to_str())

@@ -24,12 +24,36 @@ CITIES = (
     "Seville Sofia Stockholm Sydney Tallinn Tokyo Toronto Tunis Turin Utrecht Vienna Vilnius Warsaw Zagreb Zurich"
 ).split() + ["New York", "San Francisco", "Hong Kong", "Buenos Aires", "Cape Town", "Los Angeles"]
 CAPITALS = {
-    "Austria": "Vienna", "Belgium": "Brussels", "Brazil": "Brasilia", "Canada": "Ottawa", "Chile": "Santiago",
-    "China": "Beijing", "Cuba": "Havana", "Denmark": "Copenhagen", "Egypt": "Cairo", "England": "London",
-    "Finland": "Helsinki", "France": "Paris", "Germany": "Berlin", "Greece": "Athens", "Hungary": "Budapest",
-    "India": "New Delhi", "Ireland": "Dublin", "Italy": "Rome", "Japan": "Tokyo", "Kenya": "Nairobi",
-    "Mexico": "Mexico City", "Norway": "Oslo", "Peru": "Lima", "Poland": "Warsaw", "Portugal": "Lisbon",
-    "Russia": "Moscow", "Spain": "Madrid", "Sweden": "Stockholm", "Switzerland": "Bern", "Turkey": "Ankara",
+    "Austria": "Vienna",
+    "Belgium": "Brussels",
+    "Brazil": "Brasilia",
+    "Canada": "Ottawa",
+    "Chile": "Santiago",
+    "China": "Beijing",
+    "Cuba": "Havana",
+    "Denmark": "Copenhagen",
+    "Egypt": "Cairo",
+    "England": "London",
+    "Finland": "Helsinki",
+    "France": "Paris",
+    "Germany": "Berlin",
+    "Greece": "Athens",
+    "Hungary": "Budapest",
+    "India": "New Delhi",
+    "Ireland": "Dublin",
+    "Italy": "Rome",
+    "Japan": "Tokyo",
+    "Kenya": "Nairobi",
+    "Mexico": "Mexico City",
+    "Norway": "Oslo",
+    "Peru": "Lima",
+    "Poland": "Warsaw",
+    "Portugal": "Lisbon",
+    "Russia": "Moscow",
+    "Spain": "Madrid",
+    "Sweden": "Stockholm",
+    "Switzerland": "Bern",
+    "Turkey": "Ankara",
 }
 UNKNOWN_COUNTRIES = "Angola Armenia Bhutan Bolivia Chad Fiji Gabon Ghana Haiti Iraq Jordan Laos Mali Nepal Oman Palau Qatar Samoa Togo Yemen".split()
 PRODUCTS = "apple backpack ball basket battery bicycle blanket book bottle bowl box brush bucket camera candle chair clock coat cup desk dress drum fork glove guitar hammer hat helmet jacket kettle keyboard knife ladder lamp laptop mirror mug notebook pan pen pencil phone piano pillow plate printer radio ring rope scarf shirt shoe spoon table tent ticket towel toy umbrella vase wallet watch".split()
@@ -40,7 +64,10 @@ JOBS = "actor artist baker barber builder carpenter chef clerk cook dentist doct
 COMPANIES = "Acme Alpina Boreal Cobalt Delta Ember Fjord Granite Harbor Iris Juniper Kestrel Lumen Meridian Nimbus Orchard Pioneer Quartz Ridge Summit Tundra Umbra Vertex Willow Zenith".split()
 LANGUAGES = "Arabic Chinese Danish Dutch English Finnish French German Greek Hindi Italian Japanese Korean Latin Norwegian Polish Portuguese Russian Spanish Swedish Turkish".split()
 CURRENCIES = "EUR USD GBP JPY CHF SEK NOK INR CAD AUD".split()
-ROOMS = "attic basement bathroom bedroom garage garden hall kitchen library nursery office porch study".split() + ["living room", "dining room"]
+ROOMS = "attic basement bathroom bedroom garage garden hall kitchen library nursery office porch study".split() + [
+    "living room",
+    "dining room",
+]
 EVENTS = "concert conference dinner exam interview lecture lesson lunch meeting party picnic review rehearsal wedding workshop".split()
 ADJECTIVES = "big bright calm clean clever cold cozy dark deep dry early fast fine free fresh full gentle happy heavy kind large late light little long loud new old plain proud quick quiet rich round sharp short shy slow small smooth soft strong sweet tall thin tiny warm wide wise young".split()
 NOUNS = "account album alarm article badge bill branch budget card cart channel city code comment contact contract course customer device document door draft email employee event expense feed file flight folder form game group guest house image invoice issue item job key label lesson letter license list loan machine map member menu message model movie note number offer order package page parcel part patient payment photo plan playlist policy post product profile project question queue recipe record refund report request room route row rule score sensor service session shipment shop song station stock story student survey table tag task team test ticket token tool track train trip user value vehicle video visit wallet word".split()
