@@ -45,19 +45,29 @@ class Graph:
 
     def norm(self, x, weight):
         square = self.node("Pow", [x, "two"])
-        root = self.node("Sqrt", [self.node("Add", [self.node("ReduceMean", [square], axes=[-1], keepdims=1), "epsilon"])])
+        root = self.node(
+            "Sqrt", [self.node("Add", [self.node("ReduceMean", [square], axes=[-1], keepdims=1), "epsilon"])]
+        )
         return self.node("Mul", [self.node("Div", [x, root]), weight])
 
 
 def graph(weights):
     """input_ids and attention_mask int64 [batch, sequence] to sentence_embedding float32 [batch, DIM]."""
     g = Graph()
-    g.constant("two", np.float32(2)), g.constant("epsilon", np.float32(n.EPSILON)), g.constant("tiny", np.float32(1e-12))
+    (
+        g.constant("two", np.float32(2)),
+        g.constant("epsilon", np.float32(n.EPSILON)),
+        g.constant("tiny", np.float32(1e-12)),
+    )
     g.constant("seen", np.float32(0)), g.constant("unseen", np.float32(-1e9)), g.constant("unit", np.float32(1))
     g.constant("scale", np.float32(n.HEAD**-0.5)), g.constant("places", n.places())
     integer = lambda name, values: g.constant(name, np.array(values, np.int64))
     integer("axis.0", [0]), integer("axis.1", [1]), integer("axis.2", [2]), integer("axis.12", [1, 2])
-    integer("shape.heads", [0, 0, 3 * n.HEADS, n.HEAD]), integer("shape.joined", [0, 0, n.DIM]), integer("split", [n.HEADS] * 3)
+    (
+        integer("shape.heads", [0, 0, 3 * n.HEADS, n.HEAD]),
+        integer("shape.joined", [0, 0, n.DIM]),
+        integer("split", [n.HEADS] * 3),
+    )
     # More than CONTEXT tokens get no more places than that, and the addition below refuses them.
     length = g.node("Gather", [g.node("Shape", ["input_ids"]), "axis.1"], axis=0)
     place = g.node("Slice", ["places", "axis.0", length, "axis.0"])
@@ -86,8 +96,13 @@ def graph(weights):
     value = helper.make_tensor_value_info
     inputs = [value(name, TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")]
     model = helper.make_model(
-        helper.make_graph(g.nodes, "embed", inputs, [value("sentence_embedding", TensorProto.FLOAT, ["batch", n.DIM])], g.initializers),
-        producer_name="assay", producer_version="1", opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+        helper.make_graph(
+            g.nodes, "embed", inputs, [value("sentence_embedding", TensorProto.FLOAT, ["batch", n.DIM])], g.initializers
+        ),
+        producer_name="assay",
+        producer_version="1",
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
     )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -95,12 +110,22 @@ def graph(weights):
 
 CONFIGURATIONS = {
     "config.json": {
-        "model_type": "assay-embed", "vocab_size": n.VOCABULARY, "hidden_size": n.DIM, "intermediate_size": n.HIDDEN,
-        "num_hidden_layers": n.LAYERS, "num_attention_heads": n.HEADS, "max_position_embeddings": n.CONTEXT, "pad_token_id": 0,
+        "model_type": "assay-embed",
+        "vocab_size": n.VOCABULARY,
+        "hidden_size": n.DIM,
+        "intermediate_size": n.HIDDEN,
+        "num_hidden_layers": n.LAYERS,
+        "num_attention_heads": n.HEADS,
+        "max_position_embeddings": n.CONTEXT,
+        "pad_token_id": 0,
     },
     "tokenizer_config.json": {
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": n.CONTEXT, "add_bos_token": False, "add_eos_token": False,
-        "pad_token": "<|pad|>", "clean_up_tokenization_spaces": False,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": n.CONTEXT,
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "pad_token": "<|pad|>",
+        "clean_up_tokenization_spaces": False,
     },
 }
 

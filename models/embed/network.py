@@ -21,7 +21,10 @@ def initial(seed):
     def normal(rows, columns):
         return generator.normal(0, 1 / np.sqrt(rows), (rows, columns)).astype(np.float32)
 
-    weights = {"embed": generator.normal(0, 0.5, (VOCABULARY, DIM)).astype(np.float32), "norm": np.ones(DIM, np.float32)}
+    weights = {
+        "embed": generator.normal(0, 0.5, (VOCABULARY, DIM)).astype(np.float32),
+        "norm": np.ones(DIM, np.float32),
+    }
     for layer in range(LAYERS):
         weights[f"{layer}.attention_norm"] = np.ones(DIM, np.float32)
         weights[f"{layer}.qkv"] = normal(DIM, 3 * DIM)
@@ -54,7 +57,11 @@ def encode(weights, tokens, mask):
         scores = jnp.einsum("bthd,bshd->bhts", q, k) * HEAD**-0.5 + bias
         mixed = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(scores, axis=-1), v).reshape(batch, length, DIM)
         x = x + mixed @ weights[f"{layer}.out"]
-        x = x + jax.nn.relu(normalise(x, weights[f"{layer}.feed_norm"]) @ weights[f"{layer}.up"]) @ weights[f"{layer}.down"]
+        x = (
+            x
+            + jax.nn.relu(normalise(x, weights[f"{layer}.feed_norm"]) @ weights[f"{layer}.up"])
+            @ weights[f"{layer}.down"]
+        )
     x = normalise(x, weights["norm"]) * mask[..., None]
     mean = x.sum(axis=1) / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
     return mean / jnp.sqrt((mean * mean).sum(axis=-1, keepdims=True) + 1e-12)

@@ -55,14 +55,22 @@ def batch(r, tokenizer, size, length):
         # A near miss beside it: the same action on another thing, the same person with another fact.
         if kind == "action" and r.random() < 0.5 and len(pairs) < size:
             meant = pairs[-1][0]
-            near = ("action", meant[1], r.randrange(len(sentences.THINGS))) if r.random() < 0.5 else ("action", r.randrange(len(sentences.ACTIONS)), meant[2])
+            near = (
+                ("action", meant[1], r.randrange(len(sentences.THINGS)))
+                if r.random() < 0.5
+                else ("action", r.randrange(len(sentences.ACTIONS)), meant[2])
+            )
             if near != meant and not sentences.held_out(near):
                 pairs.append((near, sentences.surface(r, near), sentences.surface(r, near)))
     groups = [group(meant) for meant, _, _ in pairs]
     # A question about a fact leaves its value out, so any fact of that relation and person answers it.
     loose = [(g[:3] if g[0] == "fact" else g) for g in groups]
     same = np.array([[a == b for b in loose] for a in loose]) & ~np.eye(size, dtype=bool)
-    return *filled(tokenizer, [first for _, first, _ in pairs], length), *filled(tokenizer, [second for _, _, second in pairs], length), same
+    return (
+        *filled(tokenizer, [first for _, first, _ in pairs], length),
+        *filled(tokenizer, [second for _, _, second in pairs], length),
+        same,
+    )
 
 
 def loss(weights, first, first_mask, second, second_mask, same):

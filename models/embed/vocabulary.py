@@ -1,6 +1,6 @@
 """Makes tokenizer.json: lower case, then byte-level BPE with GPT-2's expression, words with their space.
 
-    python vocabulary.py
+python vocabulary.py
 """
 
 import json
@@ -30,10 +30,15 @@ def main():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=network.VOCABULARY, special_tokens=list(SPECIAL), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=network.VOCABULARY,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts(), trainer)
-    (HERE / "tokenizer.json").write_text(json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, indent=1) + "\n")
+    (HERE / "tokenizer.json").write_text(
+        json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, indent=1) + "\n"
+    )
     print(tokenizer.get_vocab_size(), "tokens")
 
 
