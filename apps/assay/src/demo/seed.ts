@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { CryptoSuite } from "@assay/core";
@@ -23,7 +23,16 @@ Licensed under the MIT License. The weights come unchanged from the npm package 
 them was added here (see README.md).
 `;
 
-/** Releases the two demo models under `demo/` unless their newest versions are these very files already. */
+/** What engines of language models read beside the graph, in the folders under `models/`. */
+const LANGUAGE_FILES = [
+  "model.onnx",
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+];
+
+/** Releases the demo models under `demo/` unless their newest versions are these very files already. */
 export async function seedDemoModels(modules: SeedModules): Promise<void> {
   const folder = modelsFolder();
   const read = async (path: string, as = path.slice(path.indexOf("/") + 1)): Promise<File> => ({
@@ -41,6 +50,16 @@ export async function seedDemoModels(modules: SeedModules): Promise<void> {
     await read("silero-vad/preprocessing.json"),
     { path: "NOTICE", bytes: utf8ToBytes(SILERO_NOTICE) },
   ]);
+  for (const [name, task] of [
+    ["chat", "text-generation"],
+    ["embed", "feature-extraction"],
+  ] as const) {
+    const there = new Set(await readdir(join(folder, name)));
+    await release(modules, `demo/${name}`, task, [
+      ...(await Promise.all(LANGUAGE_FILES.filter((file) => there.has(file)).map((file) => read(`${name}/${file}`)))),
+      await read(`${name}/card.md`, "README.md"),
+    ]);
+  }
 }
 
 async function release(
