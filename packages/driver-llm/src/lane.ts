@@ -5,7 +5,7 @@ import { STAGES, STATUS_DEADLINE, STATUS_FD, STATUS_MEMORY } from "./child/watch
 import type { Stage } from "./child/watchdog.ts";
 import { KIND, createFrameReader, writeFrame } from "./frame.ts";
 import { decodeControl, encodeControl, text } from "./json.ts";
-import { CHILD_HEAP_MIB, MAX_REPLY_BYTES, WATCHDOG_INTERVAL_MS } from "./limits.ts";
+import { CHILD_FIRST_HEAP_MIB, CHILD_HEAP_MIB, MAX_REPLY_BYTES, WATCHDOG_INTERVAL_MS } from "./limits.ts";
 import type { Settings } from "./options.ts";
 
 type ChildFacts = {
@@ -77,7 +77,13 @@ export function startLane(settings: Settings): Lane {
   });
   const child = spawn(
     process.execPath,
-    [`--max-old-space-size=${CHILD_HEAP_MIB}`, ...settings.nodeArgs, settings.childEntry, argument],
+    [
+      `--max-old-space-size=${CHILD_HEAP_MIB}`,
+      `--initial-old-space-size=${CHILD_FIRST_HEAP_MIB}`,
+      ...settings.nodeArgs,
+      settings.childEntry,
+      argument,
+    ],
     {
       stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"],
       env: CHILD_ENVIRONMENT,

@@ -43,6 +43,13 @@ export const CLOSE_DRAIN_MS = 5_000;
 export const MAX_RSS_BYTES = 6 * 1024 ** 3;
 /** JavaScript heap of a child, MiB: tokenizers and automata; weights and caches live outside it. */
 export const CHILD_HEAP_MIB = 2048;
+/**
+ * Size of that heap, buffers of tensors included, before it is searched for garbage as a whole, MiB. Every token leaves
+ * a copy of its text's keys and values behind, which the quick search for young garbage frees; with V8's own first
+ * limit the long search runs as well, about twice in an answer of 256 tokens, and its threads took up to a tenth of the
+ * processor's time.
+ */
+export const CHILD_FIRST_HEAP_MIB = 128;
 /** Models that one child keeps loaded. */
 export const MAX_MODELS = 4;
 /** How often the child's watchdog looks at memory, deadlines and its parent. */

@@ -1,4 +1,6 @@
-import type { ChoiceDelta } from "@assay/protocol";
+import { closeSync, ftruncateSync, openSync } from "node:fs";
+import { join } from "node:path";
+import type { ChoiceDelta, EngineModel } from "@assay/protocol";
 import { retryAfterOf } from "@assay/protocol";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { createLocalEngine } from "./engine.ts";
@@ -148,7 +150,8 @@ describe("many at once", () => {
   });
 
   test("several children share the work", async () => {
-    const engine = engineWith({ children: 2, maxActive: 1 });
+    // What nobody reads waits after two messages, so neither answer ends before the other child has started.
+    const engine = engineWith({ children: 2, maxActive: 1, windowEvents: 2 });
     const both = await Promise.all(
       [1, 2].map(async () => await begin(engine, completionRequest(model, "x", ENDLESS), never, 1)),
     );
@@ -158,7 +161,7 @@ describe("many at once", () => {
   });
 
   test("models beyond the limit replace those that nobody uses", async () => {
-    const engine = engineWith({ maxModels: 1 });
+    const engine = engineWith({ maxModels: 1, windowEvents: 2 });
     await engine.prepare(model);
     const other = folders.model({ network: tinyDecoder({ seed: 9 }) });
     await engine.prepare(other);
@@ -172,17 +175,17 @@ describe("many at once", () => {
 
 describe("a reader", () => {
   test("that is slow holds the answer back, and gets all of it", async () => {
-    const engine = engineWith({ windowEvents: 8 });
-    const request = completionRequest(model, "x", { ...ENDLESS, max_tokens: 100 });
+    const engine = engineWith({ windowEvents: 4 });
+    const request = completionRequest(model, "x", { ...ENDLESS, max_tokens: 600 });
     const { generation, iterator } = await begin(engine, request, never, 1);
-    // Another request runs to its end meanwhile, so the child had all the time it wanted.
-    await collect(engine, completionRequest(model, "y", { ...ENDLESS, max_tokens: 60 }));
-    // A character takes up to four tokens, and each event has at least one.
-    expect(generation.outcome().usage.completion_tokens).toBeLessThan(8 * 8);
+    // Another request as long as this one runs to its end meanwhile, so the child had all the time it wanted.
+    await collect(engine, completionRequest(model, "y", { ...ENDLESS, max_tokens: 600 }));
+    // Four messages carry what the child makes in as many short moments, and no whole answer.
+    expect(generation.outcome().usage.completion_tokens).toBeLessThan(600);
     let events = 1;
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) events++;
     expect(events).toBeGreaterThan(20);
-    expect(generation.outcome().usage.completion_tokens).toBe(100);
+    expect(generation.outcome().usage.completion_tokens).toBe(600);
   });
 
   test("that stops reading loses its place after a while", async () => {
@@ -236,7 +239,15 @@ describe("a child", () => {
     const small = engineWith({ maxRssBytes: 90 * 1024 ** 2, maxStartFailures: 1 });
     await expect(small.prepare(model)).rejects.toEqual(code("engine_unavailable"));
     const late = engineWith({ loadTimeoutMs: 1 });
-    await expect(late.prepare(model)).rejects.toMatchObject({
+    // Reading these weights, of which the disk holds nothing, takes many times as long as the watchdog looks away.
+    const heavy = folders.model();
+    if (heavy.files === undefined) throw new Error("the model has no files");
+    const weights = { path: "onnx/model.onnx_data", sha256: "0".repeat(64), sizeBytes: 2 ** 30 };
+    const empty = openSync(join(heavy.files.directory, weights.path), "w");
+    ftruncateSync(empty, weights.sizeBytes);
+    closeSync(empty);
+    const slow: EngineModel = { ...heavy, files: { ...heavy.files, files: [...heavy.files.files, weights] } };
+    await expect(late.prepare(slow)).rejects.toMatchObject({
       code: "model_aborted",
       cause: { late: { stage: "load" } },
     });
