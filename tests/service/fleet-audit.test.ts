@@ -4,12 +4,13 @@ import { bytesToHex } from "@assay/core";
 import type { LanguageEngine } from "@assay/protocol";
 import type { ReceiptView } from "@assay/receipts";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { exchange, languageChild, receiptOf } from "./chat-world.ts";
+import { exchange, receiptOf } from "./chat-world.ts";
 import {
   clientOf,
   digit,
   inferred,
   joinFleet,
+  languageChild,
   nodesOf,
   offerOf,
   openFleet,

@@ -69,6 +69,10 @@ const ask = (country: string, stream: boolean, maxTokens = 8) =>
     stream,
     assay: { jurisdiction: [country] },
   });
+const back = () =>
+  until("it is back", async () =>
+    (await nodesOf(fleet)).some(({ key, liveness }) => key === lost.key && liveness === "alive"),
+  );
 type Try = { readonly candidate: string; readonly outcome: string };
 const triesOf = (facts: unknown): readonly Try[] =>
   ((facts as { tries?: readonly Try[] }).tries ?? []) as readonly Try[];
@@ -100,24 +104,29 @@ describe("lost before its first byte", () => {
     });
     wire.mend();
     // Its next heartbeat clears it.
-    await until("it is back", async () =>
-      (await nodesOf(fleet)).some(({ key, liveness }) => key === lost.key && liveness === "alive"),
-    );
+    await back();
   });
 
   test("where nobody else may answer, that is what the caller hears, and nothing is stated", async () => {
     await fleet.cli(["node", "admit", lost.key, "--country", "FR"]);
     const before = fleet.home.server.log.size();
-    wire.cut();
-    const limits = { jurisdiction: ["FR"], jurisdictionEvidence: "registry" };
-    const refused = await exchange(fleet.url, "chat", {
-      model: "demo/chat",
-      messages: [{ role: "user", content: "Hello" }],
-      assay: limits,
-    });
-    expect([refused.status, refused.body["code"]]).toEqual([503, "node_lost"]);
     const headers = { "assay-jurisdiction": "FR", "assay-jurisdiction-evidence": "registry" };
+    const text = () =>
+      exchange(fleet.url, "chat", {
+        model: "demo/chat",
+        messages: [{ role: "user", content: "Hello" }],
+        assay: { jurisdiction: ["FR"], jurisdictionEvidence: "registry" },
+      });
+    wire.cut();
+    const refused = await text();
+    expect([refused.status, refused.body["code"]]).toEqual([503, "node_lost"]);
+    // Until it is heard again it is given nothing.
     await expect(inferred(fleet.url, headers)).rejects.toMatchObject({ code: "nodes_unavailable" });
+    wire.mend();
+    await back();
+    wire.cut();
+    await expect(inferred(fleet.url, headers)).rejects.toMatchObject({ code: "node_lost" });
+    expect((await text()).body["code"]).toBe("nodes_unavailable");
     expect(fleet.home.server.log.size()).toBe(before);
     wire.mend();
   });

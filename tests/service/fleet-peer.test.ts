@@ -4,11 +4,12 @@ import { startEmbeddedPostgres } from "@assay/driver-postgres";
 import type { EmbeddedPostgres } from "@assay/driver-postgres";
 import { findContradictions } from "@assay/receipts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { exchange, languageChild, modelFiles, receiptOf } from "./chat-world.ts";
+import { exchange, modelFiles, receiptOf } from "./chat-world.ts";
 import {
   chainFaults,
   clientOf,
   inferred,
+  languageChild,
   openFleet,
   ortChild,
   ROOT,

@@ -1,5 +1,5 @@
 import { isAssayError } from "@assay/core";
-import type { ExecuteModel, NodeNetwork, NodeRegistry, Router } from "@assay/service-gateway";
+import type { ExecuteModel, NodeNetwork, NodeRegistry, RoutedTensor, Router } from "@assay/service-gateway";
 
 /** Tries of one inference: as many as a text gets. */
 const MAX_TRIES = 3;
@@ -21,8 +21,17 @@ export function routeTensors(
     const exclude = new Set<string>();
     /** Tries that failed, as the service statement tells them. */
     const tries: { readonly candidate: string; readonly outcome: string }[] = [];
+    let failure: unknown;
+    const next = (): RoutedTensor => {
+      try {
+        return router.routeTensor({ name, version, manifestDigest }, request.routing ?? {}, { exclude });
+      } catch (error) {
+        // Who came to the end of the candidates hears what the last one failed at.
+        throw failure ?? error;
+      }
+    };
     for (;;) {
-      const routed = router.routeTensor({ name, version, manifestDigest }, request.routing ?? {}, { exclude });
+      const routed = next();
       routed.started();
       try {
         const run = routed.remote === undefined ? local : network.tensor(routed.remote);
@@ -40,6 +49,7 @@ export function routeTensors(
         routed.ended(request.signal.aborted ? "cancelled" : "failed", { code });
         const another = routed.remote !== undefined && (PASSING.has(code) || code.startsWith("node_"));
         if (request.signal.aborted || !another || exclude.size + 1 >= MAX_TRIES) throw error;
+        failure = error;
         exclude.add(routed.candidate);
         tries.push({ candidate: routed.candidate, outcome: code });
       }

@@ -116,11 +116,16 @@ export async function openNodeRegistry(
   if (text !== undefined) restore(text, parties, invites);
   for (const party of parties.values()) if (party.session !== undefined) sessions.set(party.session, party);
 
+  // While this gateway was away nobody could be heard: silence counts from now on.
+  const openedMs = now();
+  const restored = new WeakSet(parties.values());
+  const heardMs = (party: Party): number =>
+    restored.has(party) ? Math.max(party.lastSeenMs, openedMs) : party.lastSeenMs;
   const told = (party: Party): void => {
     for (const listener of listeners) listener(party);
   };
   const liveness = (party: Party): Liveness => {
-    const silentMs = now() - party.lastSeenMs;
+    const silentMs = now() - heardMs(party);
     if (silentMs > goneMs) return "gone";
     return silentMs > suspectMs || party.suspect ? "suspect" : "alive";
   };
@@ -262,7 +267,7 @@ export async function openNodeRegistry(
         party.url !== undefined &&
         (party.state === "active" || party.state === "draining") &&
         liveness(party) !== "gone"
-          ? [candidateOf(party, liveness(party) === "suspect")]
+          ? [candidateOf(party, heardMs(party), liveness(party) === "suspect")]
           : [],
       ),
     onChange(listener) {
@@ -280,7 +285,7 @@ export async function openNodeRegistry(
   };
 }
 
-function candidateOf(party: Party, suspect: boolean): NodeCandidate {
+function candidateOf(party: Party, lastSeenMs: number, suspect: boolean): NodeCandidate {
   const { advertisement, load, registryCountry } = party;
   const { jurisdiction, offers, securityModes, cpuClass, accelerator, slots, capacity } = advertisement;
   const warm = new Set(load?.warm);
@@ -295,7 +300,7 @@ function candidateOf(party: Party, suspect: boolean): NodeCandidate {
     ...(slots === undefined ? {} : { slots }),
     ...(capacity === undefined ? {} : { capacity }),
     ...(load ? { reportedDepth: load.running + load.queued } : {}),
-    lastSeenMs: party.lastSeenMs,
+    lastSeenMs,
     // A suspect node gets nothing new, exactly as one that drains; its next heartbeat clears it.
     ...(party.state === "draining" || suspect || load?.healthy === false ? { draining: true } : {}),
     offers: offers.map((offer) => ({ ...defined(offer), ...(warm.has(offer.model) ? { warm: true } : {}) })),
