@@ -45,7 +45,7 @@ export async function openUpstreamHome(
 }
 
 const BASE = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1_700_000_000, model: "little-chat" };
-export const USAGE = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
+const USAGE = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
 
 /** One event of a stream of chat. */
 export function piece(content: string): string {

@@ -86,7 +86,7 @@ export async function openFleet(config: Partial<Parameters<typeof openHome>[0]> 
 }
 
 /** Releases demo/digits and demo/chat through the hub, as somebody who imports them does. */
-export async function releaseDemo(url: string, token: string): Promise<void> {
+async function releaseDemo(url: string, token: string): Promise<void> {
   const digits = ["model.onnx", "preprocessing.json"].map((path) => ({
     path,
     bytes: new Uint8Array(readFileSync(join(ROOT, "models/digits", path))),
