@@ -4,7 +4,7 @@ import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { bytesToHex } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import { createMonitor } from "@assay/driver-log";
@@ -30,13 +30,16 @@ const MODEL = "crash/tiny";
 
 const scratch = realpathSync(mkdtempSync(join(tmpdir(), "assay-fleet-crash-")));
 const children = new Set<ChildProcess>();
-let postgres: EmbeddedPostgres;
-beforeAll(async () => {
-  postgres = await startEmbeddedPostgres({ directory: join(scratch, "database") });
-});
+/** A database for each test: an index follows one log. */
+const databases: EmbeddedPostgres[] = [];
+const openDatabase = async (name: string): Promise<string> => {
+  const postgres = await startEmbeddedPostgres({ directory: join(scratch, `database-${name}`) });
+  databases.push(postgres);
+  return postgres.url;
+};
 afterAll(async () => {
   for (const child of children) child.kill("SIGKILL");
-  await postgres?.close();
+  for (const postgres of databases) await postgres.close();
   rmSync(scratch, { recursive: true, force: true, maxRetries: 5 });
 });
 
@@ -266,9 +269,10 @@ test(`a gateway and its node, either or both killed in ${ROUNDS} rounds (ASSAY_C
   const offset = below(3);
   const rows: Row[] = [];
   const home = join(scratch, "with-node");
-  let gateway = await startGateway(home, { databaseUrl: postgres.url });
+  const database = await openDatabase("with-node");
+  let gateway = await startGateway(home, { databaseUrl: database });
   const url = String(gateway.first["url"]);
-  const restartGateway = () => startGateway(home, { databaseUrl: postgres.url, port: portOf(url) });
+  const restartGateway = () => startGateway(home, { databaseUrl: database, port: portOf(url) });
   writeFileSync(join(home, "gateway.json"), JSON.stringify({ url, pid: process.pid }));
   const operator = clientOf(url, home);
   await eventually("the database is there", () =>
@@ -330,7 +334,7 @@ test(`two gateways over one database, either or both killed in ${ROUNDS} rounds 
   const offset = below(3);
   const rows: Row[] = [];
   const homes = { first: join(scratch, "first"), second: join(scratch, "second") };
-  const database = postgres.url;
+  const database = await openDatabase("two-gateways");
   let first = await startGateway(homes.first, { databaseUrl: database });
   const url = String(first.first["url"]);
   const operator = clientOf(url, homes.first);

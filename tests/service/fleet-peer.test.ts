@@ -70,6 +70,28 @@ const ready = async (url: string) => {
   return { status, reasons: body["reasons"] as readonly string[] };
 };
 
+test("a gateway with a log of its own on a database that follows another says so, until the index is rebuilt", async () => {
+  const shared = await startEmbeddedPostgres({ directory: join(scratch.path, "shared") });
+  const other = await openFleet({ databaseUrl: shared.url });
+  await inferred(other.url);
+  await other.home.server.databaseReady;
+  await other.close();
+  const strange = await openHome({ ...ortChild(), databaseUrl: shared.url });
+  try {
+    await strange.server.databaseReady;
+    const told = await until("it says so", async () => {
+      const found = await ready(strange.server.url);
+      return found.status === 503 && found;
+    });
+    expect(told.reasons.join()).toContain("ahead of this log");
+    await strange.server.rebuildIndex();
+    expect((await ready(strange.server.url)).status).toBe(200);
+  } finally {
+    await strange.close();
+    await shared.close();
+  }
+});
+
 describe("a second gateway", () => {
   test("needs to be let in", async () => {
     await expect(

@@ -60,6 +60,11 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
       };
     });
 
+  const reached = (to: number): void => {
+    for (const { resolve } of waiting.filter(({ size }) => size <= to)) resolve();
+    waiting = waiting.filter(({ size }) => size > to);
+  };
+
   const nextRows = async (from: number): Promise<readonly DecodedRecord[]> => {
     if (kept[0] !== undefined && kept[0].logIndex < from) kept = kept.filter(({ logIndex }) => logIndex >= from);
     if (kept[0]?.logIndex === from) return kept.slice(0, MAX_ROWS);
@@ -72,6 +77,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
     while (!stopping.signal.aborted) {
       try {
         watermark ??= await index.watermark();
+        reached(watermark);
         if (watermark >= log.size()) {
           await pause(undefined);
           continue;
@@ -91,9 +97,7 @@ export function startIndexer({ log, index, suite, onError }: IndexerModules): In
         kept = kept.slice(kept[0]?.logIndex === next - batch.length ? batch.length : 0);
         failure = null;
         backoff = RETRY_MS[0];
-        const done = next;
-        for (const { resolve } of waiting.filter(({ size }) => size <= done)) resolve();
-        waiting = waiting.filter(({ size }) => size > done);
+        reached(next);
         if (waiting.length === 0 && batch.length < MAX_ROWS) await gather();
       } catch (error) {
         const code = isAssayError(error) ? error.code : "index_failed";

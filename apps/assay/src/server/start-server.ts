@@ -160,7 +160,15 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
         () => undefined,
       );
     });
-    starting.catch((error: unknown) => logger.error({ err: describe(error) }, "database did not start"));
+    let strange: string | undefined;
+    starting
+      .then(async ({ stores: { index } }) => {
+        if (!place.own || (await index.watermark()) <= log.size()) return;
+        // Its rows are of other receipts, and nothing of this log would be added before it is as long as that one.
+        strange = "The database's index is ahead of this log: it is another log's, or this one was put back.";
+        logger.error({ hint: "name another database, or run `assay db rebuild`" }, strange);
+      })
+      .catch((error: unknown) => logger.error({ err: describe(error) }, "database did not start"));
 
     const stored = await openBlobStore({ directory: at("blobs") });
     const blobs = place.fetchBlob ? readThrough(stored, place.fetchBlob) : stored;
@@ -418,7 +426,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       indexed: async () => {
         if (stores.available()) await indexer?.settled(log.size(), INDEXED_WAIT_MS);
       },
-      ready: () => readiness(place),
+      ready: () => readiness([place.problem(), strange]),
       textModels: () => text.router.textModels(),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
@@ -500,6 +508,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
         await indexer?.stop();
         const before = await stores.index.fingerprint();
         await stores.index.reset();
+        strange = undefined;
         indexer = follow();
         if (!(await indexer.settled(log.size(), 600_000)))
           throw new AssayError("database_unavailable", "The index could not be rebuilt to the end of the log.");
@@ -530,9 +539,9 @@ async function unwind(undo: (() => Promise<unknown>)[]): Promise<void> {
   for (const step of undo.splice(0).toReversed()) await step();
 }
 
-function readiness({ problem }: LogPlace): { ready: boolean; reasons: readonly string[] } {
-  const reason = problem();
-  return reason === undefined ? { ready: true, reasons: [] } : { ready: false, reasons: [reason] };
+function readiness(problems: readonly (string | undefined)[]): { ready: boolean; reasons: readonly string[] } {
+  const reasons = problems.filter((problem) => problem !== undefined);
+  return { ready: reasons.length === 0, reasons };
 }
 
 function releasedElsewhere(url: string): AssayError<"release_elsewhere"> {
