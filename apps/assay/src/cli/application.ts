@@ -55,6 +55,7 @@ const start = defineCommand<StartFlags>({
     },
     tlsCert: text("file", "Certificate chain (PEM), to speak HTTPS"),
     tlsKey: text("file", "The certificate's key (PEM)"),
+    jurisdiction: text("country", "Where this machine is, as you declare it: two letters"),
     peer: text("url", "Be a second gateway, and write to the log of this one"),
     invite: text("code", "What lets a second gateway in (assay node invite)"),
   },

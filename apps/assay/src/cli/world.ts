@@ -28,6 +28,8 @@ type ServerOptions = {
   readonly port: number;
   readonly databaseUrl?: string;
   readonly tls?: { readonly key: string; readonly cert: string };
+  /** Where this machine is, as its operator declares it: two capital letters. */
+  readonly country?: string;
   /** The gateway whose log this one writes to, as a second one. */
   readonly peer?: { readonly url: string; readonly invite?: string };
   /** Whether the server's log lines go to stderr; a command that starts one for itself keeps it quiet. */

@@ -90,6 +90,8 @@ export type ServerConfig = {
   readonly version: string;
   /** The gateway that owns the log's files: this one is then a second gateway, over the same database. */
   readonly peer?: PeerConfig;
+  /** Where this machine is, as its operator declares it: two capital letters. */
+  readonly country?: string;
   /** Passed to the log, so that a test may take the disk away. */
   readonly log?: Partial<Parameters<typeof openLog>[0]>;
 };

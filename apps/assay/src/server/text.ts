@@ -23,6 +23,7 @@ import type {
   ContractStore,
   DocumentFile,
   HubTextModel,
+  LocalNode,
   RoutedUpstream,
   Router,
   Upstream,
@@ -40,6 +41,8 @@ export type TextConfig = {
   /** The program of children that hold GGUF models, and where node-llama-cpp lies if not beside them. */
   readonly ggufChild?: { readonly childEntry: string; readonly nodeArgs?: readonly string[] };
   readonly llamaDirectory?: string;
+  /** Where this machine is, as its operator declares it: two capital letters. */
+  readonly country?: string;
   /** Options of the local engine beside its program. */
   readonly engine?: Partial<Parameters<typeof createLocalEngine>[0]>;
   /** How long upstreams may take, when not as long as usual. */
@@ -134,7 +137,13 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     subject: modules.nodeSubject,
   });
   // What the hub serves lies on this disk, which is what nodes elsewhere call warm too.
-  const here: { executor: TextExecutor; warm: () => boolean; cpuClass?: string } = { executor, warm: () => true };
+  const here: LocalNode & { cpuClass?: string } = {
+    executor,
+    warm: () => true,
+    ...(config.country === undefined
+      ? {}
+      : { jurisdiction: { country: config.country, evidence: "declared" as const } }),
+  };
   const router = createTextRouter({
     suite,
     now,

@@ -19,6 +19,7 @@ export type StartFlags = {
   readonly exposed: boolean;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly jurisdiction?: string;
   readonly peer?: string;
   readonly invite?: string;
 };
@@ -50,6 +51,10 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
     flags.peer === undefined
       ? undefined
       : { url: flags.peer, ...(flags.invite === undefined ? {} : { invite: flags.invite }) };
+  const country = flags.jurisdiction?.toUpperCase();
+  if (country !== undefined && !/^[A-Z]{2}$/.test(country)) {
+    throw cliError("usage_invalid", "A jurisdiction is one country here, for example DE.");
+  }
   output.progress("starting");
   const server = await world
     .startServer({
@@ -59,6 +64,7 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
       ...(databaseUrl === undefined ? {} : { databaseUrl }),
       ...(tls ? { tls } : {}),
       ...(peer ? { peer } : {}),
+      ...(country === undefined ? {} : { country }),
     })
     .catch((cause: unknown) => {
       throw explained(cause, world.home, host, port);
