@@ -111,7 +111,7 @@ describe("chat", () => {
     expect(execution.claims.parameters).toMatchObject({ top_p: "0.5", stop: ["zz", "qq"], seed: 5 });
     const { texts } = disclosed({ execution, ...view });
     expect(texts.find(({ name }) => name === "messages")?.text).toBe(
-      '[{"role":"system","content":"Be brief."},{"role":"user","content":"Tell me something."}]',
+      '[{"role":"system","content":"Be brief."},{"role":"user","content":"Count from 1 to 20."}]',
     );
   });
 
