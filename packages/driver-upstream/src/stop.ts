@@ -14,7 +14,7 @@ export type Stop = StopSignal & {
 
 /**
  * As an `AbortController` for one listener at a time that is called once. Each exchange has its own, and the platform's
- * costs 10 us with its listener, as much as reading the answer's JSON.
+ * with its listeners took about half a percent of a request through the gateway.
  */
 export function createStop(): Stop {
   let aborted = false;

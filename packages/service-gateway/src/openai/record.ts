@@ -78,7 +78,7 @@ export async function recordText(
     issuedAtMs: executed.issuedAtMs,
     claims: executed.claims,
     service: (executionDigest) => ({ ...claims, executionDigest }),
-    // Encoding them a second time would be a twentieth of what a request costs.
+    // Encoding them a second time took 2 % of a request.
     ...(digestAt === undefined
       ? {}
       : {
