@@ -169,7 +169,7 @@ export function viewOf(bytes: Uint8Array): ReceiptView {
   return taken.view;
 }
 
-export function verdictOf({ home }: Pick<ChatHome, "home">, bytes: Uint8Array): Promise<Verdict> {
+function verdictOf({ home }: Pick<ChatHome, "home">, bytes: Uint8Array): Promise<Verdict> {
   return createVerifier({ trust: home.server.trust, suite: nodeSuite })(bytes, Date.now());
 }
 

@@ -23,7 +23,7 @@ function withoutFractions(value: JsonValue): JsonValue {
   if (typeof value === "number") return Number.isSafeInteger(value) ? value : String(value);
   if (Array.isArray(value)) return value.map((item) => withoutFractions(item as JsonValue));
   if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutFractions(item as JsonValue)]));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutFractions(item)]));
 }
 
 function format(value: GenerateParameters["response_format"]): JsonValue {
