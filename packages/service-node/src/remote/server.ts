@@ -311,11 +311,6 @@ function begin(response: ServerResponse): void {
 async function send(response: ServerResponse, bytes: Uint8Array): Promise<void> {
   begin(response);
   if (response.destroyed) return;
-  // What an engine says within one turn goes out as one write.
-  if (response.writableCorked === 0) {
-    response.cork();
-    setImmediate(() => response.uncork());
-  }
   if (response.write(bytes)) return;
   await new Promise<void>((resolve) => {
     const go = (): void => {
