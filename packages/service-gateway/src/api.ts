@@ -176,11 +176,19 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     return caller;
   };
 
+  /** A receipt that another gateway just wrote is in the log before it is in the index: its row is waited for, once. */
+  const indexedRow = async (id: string): Promise<ReceiptRow | undefined> => {
+    const row = await index.receipt(id);
+    if (row) return row;
+    await modules.indexed();
+    return index.receipt(id);
+  };
+
   const rowOf = async (id: string): Promise<{ readonly logIndex: number; readonly row: ReceiptRow | undefined }> => {
     if (!RECEIPT_ID.test(id))
       throw new AssayError("receipt_not_found", "A receipt id is 32 lower-case hexadecimal digits.");
     const recent = modules.recent(id);
-    const row = recent === undefined ? await index.receipt(id) : undefined;
+    const row = recent === undefined ? await indexedRow(id) : undefined;
     const logIndex = recent ?? row?.logIndex;
     if (logIndex === undefined || (row && row.kind !== "execution"))
       throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
