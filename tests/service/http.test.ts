@@ -6,6 +6,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { bytesToBase64, bytesToHex, bytesToUtf8, equalBytes, hexToBytes, utf8ToBytes } from "@assay/core";
 import { ed25519Signer, nodeSuite, randomSeed } from "@assay/driver-crypto";
+import { ELEMENT_TYPE, encodeModelFile, floatTensor } from "@assay/onnx";
 import { encodeInferRequest, joinBody, packBytesElements, parseInferResponse } from "@assay/protocol";
 import type { InferRequestParts, Tensor } from "@assay/protocol";
 import { decodeBundle, decodeClaims, parseStatement, parseTrust } from "@assay/receipts";
@@ -13,7 +14,6 @@ import { createClient, openBundle } from "@assay/sdk";
 import { leafHash, parseCheckpoint, parseNote, parseVkey, verifyCoseReceipt, verifyTlogProof } from "@assay/tlog";
 import { createVerifier } from "@assay/verifier";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ONNX_TYPE, encodeOnnx, floats } from "../../packages/driver-ort/src/onnx-writer.ts";
 import { sourceChild } from "../../packages/driver-ort/src/testing/models.ts";
 import { ask, manifestOf, mintToken, openHome, putBlob, release } from "./running-server.ts";
 import type { Json, ServerHome } from "./running-server.ts";
@@ -21,48 +21,47 @@ import type { Json, ServerHome } from "./running-server.ts";
 const MAX_BODY = 1024 * 1024;
 const HEX32 = /^[0-9a-f]{64}$/;
 
-const float = (name: string, shape: (number | string)[]) => ({ name, type: ONNX_TYPE.FLOAT, shape });
+const float = (name: string, shape: (number | string)[]) => ({ name, elementType: ELEMENT_TYPE.FLOAT, shape });
 /** y = x + x over rows of two. */
-const doubling = encodeOnnx({
+const doubling = encodeModelFile({
   inputs: [float("x", ["n", 2])],
   outputs: [float("y", ["n", 2])],
-  nodes: [{ op: "Add", inputs: ["x", "x"], outputs: ["y"] }],
+  nodes: [{ opType: "Add", inputs: ["x", "x"], outputs: ["y"] }],
 });
 /** Sum and difference of two inputs. */
-const pair = encodeOnnx({
+const pair = encodeModelFile({
   inputs: [float("a", ["n", 2]), float("b", ["n", 2])],
   outputs: [float("sum", ["n", 2]), float("difference", ["n", 2])],
   nodes: [
-    { op: "Add", inputs: ["a", "b"], outputs: ["sum"] },
-    { op: "Sub", inputs: ["a", "b"], outputs: ["difference"] },
+    { opType: "Add", inputs: ["a", "b"], outputs: ["sum"] },
+    { opType: "Sub", inputs: ["a", "b"], outputs: ["difference"] },
   ],
 });
-const echo = encodeOnnx({
-  inputs: [{ name: "text", type: ONNX_TYPE.STRING, shape: ["n"] }],
-  outputs: [{ name: "again", type: ONNX_TYPE.STRING, shape: ["n"] }],
-  nodes: [{ op: "Identity", inputs: ["text"], outputs: ["again"] }],
+const echo = encodeModelFile({
+  inputs: [{ name: "text", elementType: ELEMENT_TYPE.STRING, shape: ["n"] }],
+  outputs: [{ name: "again", elementType: ELEMENT_TYPE.STRING, shape: ["n"] }],
+  nodes: [{ opType: "Identity", inputs: ["text"], outputs: ["again"] }],
 });
 /** y = x + w, with w in a file beside the model. */
-const external = encodeOnnx({
+const external = encodeModelFile({
   inputs: [float("x", [2])],
   outputs: [float("y", [2])],
   initializers: [
     {
       name: "w",
-      type: ONNX_TYPE.FLOAT,
+      elementType: ELEMENT_TYPE.FLOAT,
       dims: [2],
-      raw: new Uint8Array(),
       external: { location: "weights/w.bin", offset: "0", length: "8" },
     },
   ],
-  nodes: [{ op: "Add", inputs: ["x", "w"], outputs: ["y"] }],
+  nodes: [{ opType: "Add", inputs: ["x", "w"], outputs: ["y"] }],
 });
 const scaled = (by: number): Uint8Array =>
-  encodeOnnx({
+  encodeModelFile({
     inputs: [float("x", ["n", 2])],
     outputs: [float("y", ["n", 2])],
-    initializers: [floats("by", [], [by])],
-    nodes: [{ op: "Mul", inputs: ["x", "by"], outputs: ["y"] }],
+    initializers: [floatTensor("by", [], [by])],
+    nodes: [{ opType: "Mul", inputs: ["x", "by"], outputs: ["y"] }],
   });
 
 const x = (values: readonly number[], name = "x"): Tensor => ({
@@ -441,11 +440,13 @@ describe("models", () => {
   });
 
   test("a model that the checker refuses is not released", async () => {
-    const narrow = encodeOnnx(
+    const narrow = encodeModelFile(
       {
         inputs: [float("x", [2])],
-        outputs: [{ name: "y", type: ONNX_TYPE.INT4, shape: [2] }],
-        nodes: [{ op: "Cast", inputs: ["x"], outputs: ["y"], attributes: [{ name: "to", int: ONNX_TYPE.INT4 }] }],
+        outputs: [{ name: "y", elementType: ELEMENT_TYPE.INT4, shape: [2] }],
+        nodes: [
+          { opType: "Cast", inputs: ["x"], outputs: ["y"], attributes: [{ name: "to", int: ELEMENT_TYPE.INT4 }] },
+        ],
       },
       21,
       10,

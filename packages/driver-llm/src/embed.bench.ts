@@ -6,42 +6,41 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { ELEMENT_TYPE, floatTensor, pseudoRandom } from "@assay/onnx";
+import type { GraphParts } from "@assay/onnx";
 import type { EngineModel } from "@assay/protocol";
-import { sequence } from "./child/cpu-class.ts";
 import { createEncoder } from "./child/encoder.ts";
 import { loadOrt } from "./child/ort.ts";
 import { createLocalEngine } from "./engine.ts";
-import { ONNX_TYPE, floats } from "./onnx-writer.ts";
-import type { OnnxGraph } from "./onnx-writer.ts";
 import { bundledChild, modelFolders } from "./testing/tiny-model.ts";
 
 const WIDTH = 192;
 const INNER = 768;
 const LAYERS = 6;
 
-function synthetic(): OnnxGraph {
+function synthetic(): GraphParts {
   const layers = Array.from({ length: LAYERS }, (_, layer) => layer);
   return {
     inputs: [
-      { name: "input_ids", type: ONNX_TYPE.INT64, shape: ["batch", "length"] },
-      { name: "attention_mask", type: ONNX_TYPE.INT64, shape: ["batch", "length"] },
+      { name: "input_ids", elementType: ELEMENT_TYPE.INT64, shape: ["batch", "length"] },
+      { name: "attention_mask", elementType: ELEMENT_TYPE.INT64, shape: ["batch", "length"] },
     ],
-    outputs: [{ name: "last_hidden_state", type: ONNX_TYPE.FLOAT, shape: ["batch", "length", WIDTH] }],
+    outputs: [{ name: "last_hidden_state", elementType: ELEMENT_TYPE.FLOAT, shape: ["batch", "length", WIDTH] }],
     initializers: [
-      floats("embed", [264, WIDTH], sequence(264 * WIDTH, 1)),
+      floatTensor("embed", [264, WIDTH], pseudoRandom(264 * WIDTH, 1)),
       ...layers.flatMap((layer) => [
-        floats(`up${layer}`, [WIDTH, INNER], sequence(WIDTH * INNER, layer + 2)),
-        floats(`down${layer}`, [INNER, WIDTH], sequence(WIDTH * INNER, layer + 20)),
+        floatTensor(`up${layer}`, [WIDTH, INNER], pseudoRandom(WIDTH * INNER, layer + 2)),
+        floatTensor(`down${layer}`, [INNER, WIDTH], pseudoRandom(WIDTH * INNER, layer + 20)),
       ]),
     ],
     nodes: [
-      { op: "Gather", inputs: ["embed", "input_ids"], outputs: ["h0"] },
+      { opType: "Gather", inputs: ["embed", "input_ids"], outputs: ["h0"] },
       ...layers.flatMap((layer) => [
-        { op: "MatMul", inputs: [`h${layer}`, `up${layer}`], outputs: [`u${layer}`] },
-        { op: "Tanh", inputs: [`u${layer}`], outputs: [`t${layer}`] },
-        { op: "MatMul", inputs: [`t${layer}`, `down${layer}`], outputs: [`h${layer + 1}`] },
+        { opType: "MatMul", inputs: [`h${layer}`, `up${layer}`], outputs: [`u${layer}`] },
+        { opType: "Tanh", inputs: [`u${layer}`], outputs: [`t${layer}`] },
+        { opType: "MatMul", inputs: [`t${layer}`, `down${layer}`], outputs: [`h${layer + 1}`] },
       ]),
-      { op: "Identity", inputs: [`h${LAYERS}`], outputs: ["last_hidden_state"] },
+      { opType: "Identity", inputs: [`h${LAYERS}`], outputs: ["last_hidden_state"] },
     ],
   };
 }
@@ -72,7 +71,7 @@ const encoder = createEncoder(ort, session, undefined);
 const child = bundledChild();
 const engine = createLocalEngine({ childEntry: child.childEntry });
 const inputs = Array.from({ length: texts }, (_, index) =>
-  sequence(32, index).map((value) => Math.floor((value + 1) * 100)),
+  pseudoRandom(32, index).map((value) => Math.floor((value + 1) * 100)),
 );
 const signal = new AbortController().signal;
 const pairs: { readonly bareMs: number; readonly engineMs: number }[] = [];

@@ -535,14 +535,17 @@ describe("refusals before anything runs", () => {
     await expect(bad({ without: ["tokenizer.json"] })).rejects.toEqual(code("model_invalid"));
     await expect(bad({ network: Buffer.from("no network") })).rejects.toEqual(code("model_invalid"));
     await expect(bad({ template: "{% if %}" })).rejects.toEqual(code("model_invalid"));
-    const { inputs, ...rest } = tinyDecoder();
-    const strange = { ...rest, inputs: [...inputs, { name: "mystery", type: 1, shape: [1] }] };
+    const { inputs = [], ...rest } = tinyDecoder();
+    const strange = { ...rest, inputs: [...inputs, { name: "mystery", elementType: 1, shape: [1] }] };
     await expect(bad({ network: strange })).rejects.toEqual(code("model_invalid"));
-    const { nodes, ...encoder } = tinyEncoder();
+    const { nodes = [], outputs = [], ...encoder } = tinyEncoder();
     const dumb = {
       ...encoder,
-      nodes: nodes.map((node) => ({ ...node, outputs: node.outputs.map((name) => name.replace("last_", "no_")) })),
-      outputs: encoder.outputs.map((port) => ({ ...port, name: "no_hidden_state" })),
+      nodes: nodes.map((node) => ({
+        ...node,
+        outputs: node.outputs?.map((name) => name.replace("last_", "no_")) ?? [],
+      })),
+      outputs: outputs.map((port) => ({ ...port, name: "no_hidden_state" })),
     };
     await expect(bad({ network: dumb })).rejects.toEqual(code("model_invalid"));
   });

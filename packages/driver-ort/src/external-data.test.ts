@@ -1,16 +1,16 @@
+import { ELEMENT_TYPE, encodeModelFile, floatTensor } from "@assay/onnx";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { externalFiles, inlineExternalData } from "./external-data.ts";
-import { ONNX_TYPE, encodeOnnx, floats } from "./onnx-writer.ts";
 
-const port = { name: "x", type: ONNX_TYPE.FLOAT, shape: [2] };
+const port = { name: "x", elementType: ELEMENT_TYPE.FLOAT, shape: [2] };
 const graph = (external?: Record<string, string>): Uint8Array => {
-  const tensor = floats("w", [2], [1, 2]);
-  return encodeOnnx({
+  const w = { name: "w", elementType: ELEMENT_TYPE.FLOAT, dims: [2] };
+  return encodeModelFile({
     inputs: [port],
     outputs: [{ ...port, name: "y" }],
-    initializers: [floats("before", [1], [9]), external === undefined ? tensor : { ...tensor, external }],
-    nodes: [{ op: "Add", inputs: ["x", "w"], outputs: ["y"] }],
+    initializers: [floatTensor("before", [1], [9]), external ? { ...w, external } : floatTensor("w", [2], [1, 2])],
+    nodes: [{ opType: "Add", inputs: ["x", "w"], outputs: ["y"] }],
   });
 };
 const weights = new Uint8Array(Float32Array.of(7, 1, 2).buffer);

@@ -3,14 +3,14 @@ import { readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { pseudoRandom } from "@assay/onnx";
 import type { RuntimeProfile, Tensor } from "@assay/protocol";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sequence } from "./child/cpu-class.ts";
 import { createOrtRuntime } from "./index.ts";
 import type { OrtOptions, OrtRuntime } from "./index.ts";
 import * as make from "./testing/models.ts";
 
-const x16: Tensor = make.fp32("x", [1, 16], sequence(16, 7));
+const x16: Tensor = make.fp32("x", [1, 16], pseudoRandom(16, 7));
 const endless = make.int64("count", [], [1e15]);
 const GIB = 1024 ** 3;
 
@@ -166,7 +166,7 @@ test("requests past the queue's limits are turned away at once", async () => {
   const results = await Promise.allSettled([one(), one(), one(), one()]);
   expect(results.map((result) => result.status)).toEqual(["fulfilled", "fulfilled", "rejected", "rejected"]);
   expect(results[3]).toMatchObject({ reason: { code: "runtime_overloaded" } });
-  const wide = make.fp32("x", [3, 16], sequence(48, 1));
+  const wide = make.fp32("x", [3, 16], pseudoRandom(48, 1));
   await refused(runtime.run({ model: good, inputs: [wide] }), "runtime_overloaded");
   await expect(one()).resolves.toBeDefined();
 });

@@ -1,16 +1,15 @@
 import { linkSync, mkdirSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
+import { ELEMENT_TYPE, encodeModelFile, floatTensor, pseudoRandom } from "@assay/onnx";
+import type { GraphParts } from "@assay/onnx";
 import type { Datatype, RuntimeProfile, Tensor } from "@assay/protocol";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeByteStrings } from "./byte-strings.ts";
-import { sequence } from "./child/cpu-class.ts";
 import { createOrtRuntime } from "./index.ts";
 import type { OrtRuntime } from "./index.ts";
-import { ONNX_TYPE, encodeOnnx, floats } from "./onnx-writer.ts";
-import type { OnnxGraph } from "./onnx-writer.ts";
 import * as make from "./testing/models.ts";
 
-const x16 = (rows: number, seed = 7): Tensor => make.fp32("x", [rows, 16], sequence(rows * 16, seed));
+const x16 = (rows: number, seed = 7): Tensor => make.fp32("x", [rows, 16], pseudoRandom(rows * 16, seed));
 const bytes = (name: string, datatype: Datatype, shape: readonly number[], data: Uint8Array): Tensor => ({
   name,
   datatype,
@@ -24,35 +23,35 @@ const strings = (shape: readonly number[], elements: readonly string[]): Tensor 
 
 /** Four elements of every datatype at its extremes, and the number ONNX gives the type. */
 const EVERY: readonly [Datatype, number, Uint8Array][] = [
-  ["BOOL", ONNX_TYPE.BOOL, Uint8Array.of(0, 1, 1, 0)],
-  ["UINT8", ONNX_TYPE.UINT8, Uint8Array.of(0, 1, 128, 255)],
-  ["UINT16", ONNX_TYPE.UINT16, words(Uint16Array.of(0, 1, 32768, 65535))],
-  ["UINT32", ONNX_TYPE.UINT32, words(Uint32Array.of(0, 1, 2 ** 31, 2 ** 32 - 1))],
-  ["UINT64", ONNX_TYPE.UINT64, words(BigUint64Array.of(0n, 1n, 2n ** 63n, 2n ** 64n - 1n))],
-  ["INT8", ONNX_TYPE.INT8, words(Int8Array.of(0, -1, 127, -128))],
-  ["INT16", ONNX_TYPE.INT16, words(Int16Array.of(0, -1, 32767, -32768))],
-  ["INT32", ONNX_TYPE.INT32, words(Int32Array.of(0, -1, 2 ** 31 - 1, -(2 ** 31)))],
-  ["INT64", ONNX_TYPE.INT64, words(BigInt64Array.of(0n, -1n, 2n ** 63n - 1n, -(2n ** 63n)))],
-  ["FP16", ONNX_TYPE.FLOAT16, words(Uint16Array.of(0, 0x3c00, 0xfbff, 0x7c00))],
-  ["BF16", ONNX_TYPE.BFLOAT16, words(Uint16Array.of(0, 0x3f80, 0xff7f, 0x0001))],
-  ["FP32", ONNX_TYPE.FLOAT, words(Float32Array.of(0, -1.5, 3.4e38, -Infinity))],
-  ["FP64", ONNX_TYPE.DOUBLE, words(Float64Array.of(-0, 1e-310, 1.7e308, Infinity))],
-  ["BYTES", ONNX_TYPE.STRING, encodeByteStrings(["", "a", "naïve ☕", "🦊".repeat(99)])],
+  ["BOOL", ELEMENT_TYPE.BOOL, Uint8Array.of(0, 1, 1, 0)],
+  ["UINT8", ELEMENT_TYPE.UINT8, Uint8Array.of(0, 1, 128, 255)],
+  ["UINT16", ELEMENT_TYPE.UINT16, words(Uint16Array.of(0, 1, 32768, 65535))],
+  ["UINT32", ELEMENT_TYPE.UINT32, words(Uint32Array.of(0, 1, 2 ** 31, 2 ** 32 - 1))],
+  ["UINT64", ELEMENT_TYPE.UINT64, words(BigUint64Array.of(0n, 1n, 2n ** 63n, 2n ** 64n - 1n))],
+  ["INT8", ELEMENT_TYPE.INT8, words(Int8Array.of(0, -1, 127, -128))],
+  ["INT16", ELEMENT_TYPE.INT16, words(Int16Array.of(0, -1, 32767, -32768))],
+  ["INT32", ELEMENT_TYPE.INT32, words(Int32Array.of(0, -1, 2 ** 31 - 1, -(2 ** 31)))],
+  ["INT64", ELEMENT_TYPE.INT64, words(BigInt64Array.of(0n, -1n, 2n ** 63n - 1n, -(2n ** 63n)))],
+  ["FP16", ELEMENT_TYPE.FLOAT16, words(Uint16Array.of(0, 0x3c00, 0xfbff, 0x7c00))],
+  ["BF16", ELEMENT_TYPE.BFLOAT16, words(Uint16Array.of(0, 0x3f80, 0xff7f, 0x0001))],
+  ["FP32", ELEMENT_TYPE.FLOAT, words(Float32Array.of(0, -1.5, 3.4e38, -Infinity))],
+  ["FP64", ELEMENT_TYPE.DOUBLE, words(Float64Array.of(-0, 1e-310, 1.7e308, Infinity))],
+  ["BYTES", ELEMENT_TYPE.STRING, encodeByteStrings(["", "a", "naïve ☕", "🦊".repeat(99)])],
 ];
 
 /** Two inputs that must agree on a named axis, and two outputs. */
-const pair: OnnxGraph = {
+const pair: GraphParts = {
   inputs: [
-    { name: "a", type: ONNX_TYPE.FLOAT, shape: ["n", 2] },
-    { name: "b", type: ONNX_TYPE.FLOAT, shape: ["n", 2] },
+    { name: "a", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] },
+    { name: "b", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] },
   ],
   outputs: [
-    { name: "sum", type: ONNX_TYPE.FLOAT, shape: ["n", 2] },
-    { name: "difference", type: ONNX_TYPE.FLOAT, shape: ["n", 2] },
+    { name: "sum", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] },
+    { name: "difference", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] },
   ],
   nodes: [
-    { op: "Add", inputs: ["a", "b"], outputs: ["sum"] },
-    { op: "Sub", inputs: ["a", "b"], outputs: ["difference"] },
+    { opType: "Add", inputs: ["a", "b"], outputs: ["sum"] },
+    { opType: "Sub", inputs: ["a", "b"], outputs: ["difference"] },
   ],
 };
 
@@ -69,7 +68,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     folder.remove();
   });
 
-  const model = (name: string, content: OnnxGraph | Uint8Array): ReturnType<make.ModelFolder["model"]> =>
+  const model = (name: string, content: GraphParts | Uint8Array): ReturnType<make.ModelFolder["model"]> =>
     folder.model(name, content, profile);
   const refused = async (work: Promise<unknown>, code: string): Promise<void> => {
     await expect(work).rejects.toMatchObject({ code });
@@ -87,7 +86,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     expect(outputs.map(({ name, datatype, shape }) => ({ name, datatype, shape }))).toEqual([
       { name: "y", datatype: "FP32", shape: [3, 4] },
     ]);
-    const expected = perceptron(sequence(48, 7));
+    const expected = perceptron(pseudoRandom(48, 7));
     for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(make.at(expected, i), 4);
     expect(facts).toEqual(prepared.facts);
     expect(facts).toMatchObject({
@@ -107,7 +106,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
   });
 
   test.each(EVERY)("carries %s: vector, scalar and empty", async (datatype, type, data) => {
-    const vector = model(`${datatype}.onnx`, encodeOnnx(make.identity(type, ["n"])));
+    const vector = model(`${datatype}.onnx`, encodeModelFile(make.identity(type, ["n"])));
     const result = await runtime.run({ model: vector, inputs: [bytes("x", datatype, [4], data)] });
     expect(result.outputs).toEqual([bytes("y", datatype, [4], make.first(result.outputs).data)]);
     expect(Buffer.from(make.first(result.outputs).data).equals(data)).toBe(true);
@@ -117,7 +116,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     expect(empty.outputs[0]).toMatchObject({ shape: [0] });
     expect(make.first(empty.outputs).data.length).toBe(0);
 
-    const scalar = model(`${datatype}-scalar.onnx`, encodeOnnx(make.identity(type, [])));
+    const scalar = model(`${datatype}-scalar.onnx`, encodeModelFile(make.identity(type, [])));
     const one = datatype === "BYTES" ? encodeByteStrings(["one"]) : data.slice(0, data.length / 4);
     const single = await runtime.run({ model: scalar, inputs: [bytes("x", datatype, [], one)] });
     expect(single.outputs[0]).toMatchObject({ datatype, shape: [] });
@@ -126,7 +125,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
 
   test("writes every NaN with one bit pattern", async () => {
     const odd = words(Uint32Array.of(0x7fc0_0001, 0xffff_ffff, 0x7f80_0001, 0x3f80_0000));
-    const echo = model("FP32.onnx", encodeOnnx(make.identity(ONNX_TYPE.FLOAT, ["n"])));
+    const echo = model("FP32.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.FLOAT, ["n"])));
     const { outputs } = await runtime.run({ model: echo, inputs: [bytes("x", "FP32", [4], odd)] });
     const same = words(Uint32Array.of(0x7fc0_0000, 0x7fc0_0000, 0x7fc0_0000, 0x3f80_0000));
     expect(Buffer.from(make.first(outputs).data).equals(same)).toBe(true);
@@ -170,9 +169,9 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
   });
 
   test("refuses bytes that are no values of their type", async () => {
-    const flags = model("BOOL.onnx", encodeOnnx(make.identity(ONNX_TYPE.BOOL, ["n"])));
+    const flags = model("BOOL.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.BOOL, ["n"])));
     await refused(runtime.run({ model: flags, inputs: [bytes("x", "BOOL", [1], Uint8Array.of(2))] }), "input_datatype");
-    const texts = model("BYTES.onnx", encodeOnnx(make.identity(ONNX_TYPE.STRING, ["n"])));
+    const texts = model("BYTES.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.STRING, ["n"])));
     const text = async (shape: number[], data: Uint8Array): Promise<unknown> =>
       await runtime.run({ model: texts, inputs: [bytes("x", "BYTES", shape, data)] });
     await refused(text([2], encodeByteStrings(["one"])), "input_shape");
@@ -184,9 +183,9 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
   });
 
   test("refuses tensors past its limits, going in and coming out", async () => {
-    const texts = model("BYTES.onnx", encodeOnnx(make.identity(ONNX_TYPE.STRING, ["n"])));
-    const flags = model("BOOL.onnx", encodeOnnx(make.identity(ONNX_TYPE.BOOL, ["n"])));
-    const echo = model("FP64.onnx", encodeOnnx(make.identity(ONNX_TYPE.DOUBLE, ["n"])));
+    const texts = model("BYTES.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.STRING, ["n"])));
+    const flags = model("BOOL.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.BOOL, ["n"])));
+    const echo = model("FP64.onnx", encodeModelFile(make.identity(ELEMENT_TYPE.DOUBLE, ["n"])));
     const sized = async (count: number): Promise<unknown> =>
       await runtime.run({ model: echo, inputs: [bytes("x", "FP64", [count], new Uint8Array(count * 8))] });
     await refused(sized(12_501), "tensor_too_large");
@@ -197,9 +196,9 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
     await refused(runtime.run({ model: flags, inputs: [deep] }), "tensor_too_large");
     await refused(runtime.run({ model: texts, inputs: [strings([1], ["x".repeat(100_000)])] }), "tensor_too_large");
     const grows = model("grows.onnx", {
-      inputs: [{ name: "size", type: ONNX_TYPE.INT64, shape: [1] }],
-      outputs: [{ name: "y", type: ONNX_TYPE.FLOAT, shape: [""] }],
-      nodes: [{ op: "ConstantOfShape", inputs: ["size"], outputs: ["y"] }],
+      inputs: [{ name: "size", elementType: ELEMENT_TYPE.INT64, shape: [1] }],
+      outputs: [{ name: "y", elementType: ELEMENT_TYPE.FLOAT, shape: [null] }],
+      nodes: [{ opType: "ConstantOfShape", inputs: ["size"], outputs: ["y"] }],
     });
     await refused(runtime.run({ model: grows, inputs: [make.int64("size", [1], [20_001])] }), "tensor_too_large");
     const fits = await runtime.run({ model: grows, inputs: [make.int64("size", [1], [20_000])] });
@@ -212,7 +211,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
       runtime.run({ model: { ...good, sha256: "0".repeat(64) }, inputs: [x16(1)] }),
       "model_digest_mismatch",
     );
-    const other = encodeOnnx(make.mlp(51));
+    const other = encodeModelFile(make.mlp(51));
     folder.put("good.onnx", other);
     await refused(runtime.prepare(good), "model_digest_mismatch");
     await expect(runtime.prepare({ ...good, sha256: make.sha256(other) })).resolves.toBeDefined();
@@ -235,22 +234,25 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
 
   test("refuses types that it cannot carry without asking the engine", async () => {
     await refused(runtime.prepare(model("int4.onnx", make.aborts())), "datatype_unsupported");
-    const sequenceOut: OnnxGraph = {
-      inputs: [{ name: "x", type: ONNX_TYPE.FLOAT, shape: [2] }],
-      outputs: [{ name: "y", type: ONNX_TYPE.FLOAT, shape: [2] }],
-      nodes: [{ op: "NoSuchOperator", inputs: ["x"], outputs: ["y"] }],
+    const sequenceOut: GraphParts = {
+      inputs: [{ name: "x", elementType: ELEMENT_TYPE.FLOAT, shape: [2] }],
+      outputs: [{ name: "y", elementType: ELEMENT_TYPE.FLOAT, shape: [2] }],
+      nodes: [{ opType: "NoSuchOperator", inputs: ["x"], outputs: ["y"] }],
     };
     await refused(runtime.prepare(model("unknown.onnx", sequenceOut)), "model_invalid");
   });
 
   describe("weights in other files", () => {
-    const weights = (): Uint8Array => words(Float32Array.from(sequence(8, 3)));
+    const weights = (): Uint8Array => words(Float32Array.from(pseudoRandom(8, 3)));
     const graph = (entries: Record<string, string>): Uint8Array =>
-      encodeOnnx({
-        inputs: [{ name: "x", type: ONNX_TYPE.FLOAT, shape: ["n", 2] }],
-        outputs: [{ name: "y", type: ONNX_TYPE.FLOAT, shape: ["n", 2] }],
-        initializers: [{ ...floats("w", [2, 2], []), external: entries }, floats("b", [2], [1, 2])],
-        nodes: [{ op: "Gemm", inputs: ["x", "w", "b"], outputs: ["y"] }],
+      encodeModelFile({
+        inputs: [{ name: "x", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] }],
+        outputs: [{ name: "y", elementType: ELEMENT_TYPE.FLOAT, shape: ["n", 2] }],
+        initializers: [
+          { name: "w", elementType: ELEMENT_TYPE.FLOAT, dims: [2, 2], external: entries },
+          floatTensor("b", [2], [1, 2]),
+        ],
+        nodes: [{ opType: "Gemm", inputs: ["x", "w", "b"], outputs: ["y"] }],
       });
     const given = (location: string): { files: { path: string; sha256: string }[] } => ({
       files: [{ path: location, sha256: make.sha256(weights()) }],
@@ -264,7 +266,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
         model: { ...outside, ...given("inner/weights.bin") },
         inputs: [make.fp32("x", [1, 2], [1, 0])],
       });
-      const w = sequence(8, 3).slice(4);
+      const w = pseudoRandom(8, 3).slice(4);
       for (const [i, value] of make.numbers(outputs[0]).entries()) expect(value).toBeCloseTo(make.at(w, i) + i + 1, 5);
     });
 
@@ -384,7 +386,7 @@ describe.each(["native", "portable"] as const)("%s", (profile: RuntimeProfile) =
 
 /** The arithmetic of {@link make.mlp} in double precision. */
 function perceptron(input: readonly number[]): number[] {
-  const [w1, b1, w2, b2] = [sequence(512, 1), sequence(32, 2), sequence(128, 3), sequence(4, 4)];
+  const [w1, b1, w2, b2] = [pseudoRandom(512, 1), pseudoRandom(32, 2), pseudoRandom(128, 3), pseudoRandom(4, 4)];
   const out: number[] = [];
   for (let row = 0; row < input.length / 16; row++) {
     const hidden = b1.map((bias, j) => {

@@ -1,7 +1,8 @@
 import type { Dimension } from "./model.ts";
 import type { ElementType } from "./types.ts";
+import { ELEMENT_TYPE, FLOAT } from "./types.ts";
 import type { Chunks } from "./write.ts";
-import { messageField, stringField, varintField } from "./write.ts";
+import { floatField, joinChunks, messageField, stringField, varintField } from "./write.ts";
 
 // Encoders for small models and for nodes spliced into existing ones. Each gives the payload of one message, to be
 // put under its field number with messageField; numbers are those of onnx.proto.
@@ -18,6 +19,7 @@ export type TensorParts = {
 
 export type AttributeParts = { readonly name: string } & (
   | { readonly int: number | bigint }
+  | { readonly float: number }
   | { readonly ints: readonly number[] }
   | { readonly text: string }
   | { readonly tensor: TensorParts }
@@ -43,7 +45,8 @@ export type ValueParts = {
 };
 
 export type GraphParts = {
-  readonly name: string;
+  /** `g` unless given: the format wants every graph to have a name. */
+  readonly name?: string;
   readonly nodes?: readonly NodeParts[];
   readonly initializers?: readonly TensorParts[];
   readonly inputs?: readonly ValueParts[];
@@ -69,6 +72,22 @@ export type ModelParts = {
   readonly producerName?: string;
 };
 
+/** A model file of one graph that uses the standard operators of `opset` and no functions. */
+export function encodeModelFile(graph: GraphParts, opset = 17, irVersion = 8): Uint8Array {
+  return joinChunks(encodeModel({ irVersion, opsets: [["", opset]], graph }));
+}
+
+/** A float32 tensor: `values` in row-major order, as many as `dims` say. */
+export function floatTensor(name: string, dims: readonly number[], values: readonly number[]): TensorParts {
+  return { name, elementType: FLOAT, dims, raw: new Uint8Array(Float32Array.from(values).buffer) };
+}
+
+/** An int64 tensor: `values` in row-major order, as many as `dims` say. */
+export function int64Tensor(name: string, dims: readonly number[], values: readonly number[]): TensorParts {
+  const raw = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
+  return { name, elementType: ELEMENT_TYPE.INT64, dims, raw };
+}
+
 /** Payload of a ModelProto. */
 export function encodeModel(model: ModelParts): Chunks {
   return [
@@ -84,7 +103,7 @@ export function encodeModel(model: ModelParts): Chunks {
 export function encodeGraph(graph: GraphParts): Chunks {
   return [
     ...(graph.nodes ?? []).flatMap((node) => messageField(1, encodeNode(node))),
-    ...stringField(2, graph.name),
+    ...stringField(2, graph.name ?? "g"),
     ...(graph.initializers ?? []).flatMap((tensor) => messageField(5, encodeTensor(tensor))),
     ...(graph.inputs ?? []).flatMap((value) => messageField(11, encodeValueInfo(value))),
     ...(graph.outputs ?? []).flatMap((value) => messageField(12, encodeValueInfo(value))),
@@ -107,6 +126,7 @@ export function encodeNode(node: NodeParts): Chunks {
 export function encodeAttribute(attribute: AttributeParts): Chunks {
   const name = stringField(1, attribute.name);
   if ("int" in attribute) return [...name, ...varintField(3, attribute.int), ...varintField(20, 2)];
+  if ("float" in attribute) return [...name, ...floatField(2, attribute.float), ...varintField(20, 1)];
   if ("ints" in attribute)
     return [...name, ...attribute.ints.flatMap((value) => varintField(8, value)), ...varintField(20, 7)];
   if ("text" in attribute) return [...name, ...stringField(4, attribute.text), ...varintField(20, 3)];

@@ -1,5 +1,7 @@
 export { castBoundary } from "./cast.ts";
 export type { CastResult } from "./cast.ts";
+export { cpuClass, pseudoRandom } from "./cpu-class.ts";
+export type { CpuProbe } from "./cpu-class.ts";
 export { checkModel, DEFAULT_CHECK_LIMITS } from "./check.ts";
 export type { CheckLimits, SafetyFacts, SafetyReport } from "./check.ts";
 export { MAX_FINDINGS_PER_CODE } from "./findings.ts";
@@ -44,7 +46,7 @@ export { MAX_PATH_BYTES, MAX_SEGMENT_BYTES, pathFault } from "./path.ts";
 export { readModel } from "./read.ts";
 export { describeType, graphSignature } from "./signature.ts";
 export type { GraphSignature, TensorSignature } from "./signature.ts";
-export { datatypeOf, elementBits, elementTypeName } from "./types.ts";
+export { datatypeOf, ELEMENT_TYPE, elementBits, elementTypeName } from "./types.ts";
 export type { ElementType, OipDatatype } from "./types.ts";
 export type { Field } from "./wire.ts";
 export {
@@ -57,7 +59,17 @@ export {
   varintField,
 } from "./write.ts";
 export type { Chunks, Edit } from "./write.ts";
-export { encodeAttribute, encodeGraph, encodeModel, encodeNode, encodeTensor, encodeValueInfo } from "./encode.ts";
+export {
+  encodeAttribute,
+  encodeGraph,
+  encodeModel,
+  encodeModelFile,
+  encodeNode,
+  encodeTensor,
+  encodeValueInfo,
+  floatTensor,
+  int64Tensor,
+} from "./encode.ts";
 export type {
   AttributeParts,
   FunctionParts,

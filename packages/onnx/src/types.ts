@@ -34,9 +34,11 @@ const ELEMENT_NAMES = [
   "INT2",
 ] as const;
 
-export const FLOAT = 1;
-export const STRING = 8;
-export const BFLOAT16 = 16;
+/** Numbers of `TensorProto.DataType` by name. */
+export const ELEMENT_TYPE = Object.fromEntries(ELEMENT_NAMES.map((name, type) => [name, type])) as Readonly<
+  Record<(typeof ELEMENT_NAMES)[number], ElementType>
+>;
+export const { FLOAT, STRING, BFLOAT16 } = ELEMENT_TYPE;
 
 /** Bits of one element by number of the type; 0 where the size varies or the type is undefined. */
 const ELEMENT_BITS = [

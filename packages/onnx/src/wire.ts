@@ -5,7 +5,7 @@ import type { ReadLimits } from "./limits.ts";
 export const VARINT = 0;
 const FIXED64 = 1;
 export const BYTES = 2;
-const FIXED32 = 5;
+export const FIXED32 = 5;
 
 /** What one read of a model may still spend. */
 export type Budget = { readonly limits: ReadLimits; fields: number; nodes: number };

@@ -2,7 +2,7 @@ import { AssayError, utf8ToBytes } from "@assay/core";
 import type { ReadLimits } from "./limits.ts";
 import { DEFAULT_READ_LIMITS } from "./limits.ts";
 import type { Field } from "./wire.ts";
-import { BYTES, eachField, VARINT } from "./wire.ts";
+import { BYTES, eachField, FIXED32, VARINT } from "./wire.ts";
 
 /**
  * Encoded bytes as a list of pieces, most of them views on the original file: rewriting a large model copies its
@@ -18,6 +18,13 @@ const MAX_JOINED_BYTES = 2_147_483_647;
 /** One varint field holding an int64 (negative values take ten bytes, as in every protobuf encoder). */
 export function varintField(number: number, value: number | bigint): Chunks {
   return [new Uint8Array([...varint(number * 8 + VARINT), ...varint(BigInt.asUintN(64, BigInt(value)))])];
+}
+
+/** One field holding a float32. */
+export function floatField(number: number, value: number): Chunks {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setFloat32(0, value, true);
+  return [new Uint8Array(varint(number * 8 + FIXED32)), bytes];
 }
 
 /** One length-delimited field holding UTF-8 text. */

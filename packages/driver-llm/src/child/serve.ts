@@ -6,7 +6,7 @@ import { KIND, createFrameReader, writeFrame } from "../frame.ts";
 import { count, decodeControl, encodeControl, isObject, list } from "../json.ts";
 import type { JsonObject } from "../json.ts";
 import { COALESCE_MS, MAX_CONTROL_BYTES } from "../limits.ts";
-import { cpuClass } from "./cpu-class.ts";
+import { probeCpuClass } from "./class-probe.ts";
 import { createEmbedding, prepareEmbedding } from "./embedding.ts";
 import type { Embedded } from "./embedding.ts";
 import { createGeneration, prepareGeneration } from "./generation.ts";
@@ -52,7 +52,7 @@ export async function serveChild(settings: ChildSettings): Promise<void> {
   channel.on("end", end);
 
   const ort = await loadOrt(settings.threads);
-  const classSha256 = await cpuClass(ort);
+  const classSha256 = await probeCpuClass(ort);
   const models = new Map<number, Model>();
   const incoming: { readonly kind: number; readonly id: number; readonly body: Uint8Array }[] = [];
   const credits = new Map<number, number>();

@@ -3,14 +3,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { ELEMENT_TYPE, encodeModelFile, floatTensor, int64Tensor, pseudoRandom } from "@assay/onnx";
+import type { GraphParts } from "@assay/onnx";
 import type { EngineModel } from "@assay/protocol";
 import { buildSync } from "esbuild";
-import { sequence } from "../child/cpu-class.ts";
-import { ONNX_TYPE, encodeOnnx, floats, longs } from "../onnx-writer.ts";
-import type { OnnxGraph } from "../onnx-writer.ts";
 
-const FLOAT = ONNX_TYPE.FLOAT;
-const LONG = ONNX_TYPE.INT64;
+const FLOAT = ELEMENT_TYPE.FLOAT;
+const LONG = ELEMENT_TYPE.INT64;
 const WIDTH = 16;
 const HEADS = 2;
 const HEAD = WIDTH / HEADS;
@@ -26,18 +25,18 @@ export const VOCABULARY = 264;
  */
 export function tinyDecoder(
   options: { readonly seed?: number; readonly scale?: number; readonly hang?: boolean } = {},
-): OnnxGraph {
+): GraphParts {
   const { seed = 1, scale = 8, hang = false } = options;
   const weights = (name: string, rows: number, columns: number, index: number) =>
-    floats(
+    floatTensor(
       name,
       [rows, columns],
-      sequence(rows * columns, seed * 100 + index).map((value) => value * Math.sqrt(3 / rows)),
+      pseudoRandom(rows * columns, seed * 100 + index).map((value) => value * Math.sqrt(3 / rows)),
     );
   const loop = hang
     ? [
         {
-          op: "Loop",
+          opType: "Loop",
           inputs: ["many", "go", "zero"],
           outputs: ["wasted"],
           attributes: [
@@ -45,37 +44,37 @@ export function tinyDecoder(
               name: "body",
               graph: {
                 inputs: [
-                  { name: "i", type: LONG, shape: [] },
-                  { name: "cond", type: ONNX_TYPE.BOOL, shape: [] },
-                  { name: "v", type: FLOAT, shape: [] },
+                  { name: "i", elementType: LONG, shape: [] },
+                  { name: "cond", elementType: ELEMENT_TYPE.BOOL, shape: [] },
+                  { name: "v", elementType: FLOAT, shape: [] },
                 ],
                 outputs: [
-                  { name: "cond_out", type: ONNX_TYPE.BOOL, shape: [] },
-                  { name: "v_out", type: FLOAT, shape: [] },
+                  { name: "cond_out", elementType: ELEMENT_TYPE.BOOL, shape: [] },
+                  { name: "v_out", elementType: FLOAT, shape: [] },
                 ],
                 nodes: [
-                  { op: "Identity", inputs: ["cond"], outputs: ["cond_out"] },
-                  { op: "Add", inputs: ["v", "zero"], outputs: ["v_out"] },
+                  { opType: "Identity", inputs: ["cond"], outputs: ["cond_out"] },
+                  { opType: "Add", inputs: ["v", "zero"], outputs: ["v_out"] },
                 ],
               },
             },
           ],
         },
-        { op: "Add", inputs: ["calm", "wasted"], outputs: ["logits"] },
+        { opType: "Add", inputs: ["calm", "wasted"], outputs: ["logits"] },
       ]
-    : [{ op: "Identity", inputs: ["calm"], outputs: ["logits"] }];
+    : [{ opType: "Identity", inputs: ["calm"], outputs: ["logits"] }];
   return {
     inputs: [
-      { name: "input_ids", type: LONG, shape: ["batch", "length"] },
-      { name: "attention_mask", type: LONG, shape: ["batch", "total"] },
-      { name: "position_ids", type: LONG, shape: ["batch", "length"] },
-      { name: "past_key_values.0.key", type: FLOAT, shape: ["batch", HEADS, "past", HEAD] },
-      { name: "past_key_values.0.value", type: FLOAT, shape: ["batch", HEADS, "past", HEAD] },
+      { name: "input_ids", elementType: LONG, shape: ["batch", "length"] },
+      { name: "attention_mask", elementType: LONG, shape: ["batch", "total"] },
+      { name: "position_ids", elementType: LONG, shape: ["batch", "length"] },
+      { name: "past_key_values.0.key", elementType: FLOAT, shape: ["batch", HEADS, "past", HEAD] },
+      { name: "past_key_values.0.value", elementType: FLOAT, shape: ["batch", HEADS, "past", HEAD] },
     ],
     outputs: [
-      { name: "logits", type: FLOAT, shape: ["batch", "length", VOCABULARY] },
-      { name: "present.0.key", type: FLOAT, shape: ["batch", HEADS, "total", HEAD] },
-      { name: "present.0.value", type: FLOAT, shape: ["batch", HEADS, "total", HEAD] },
+      { name: "logits", elementType: FLOAT, shape: ["batch", "length", VOCABULARY] },
+      { name: "present.0.key", elementType: FLOAT, shape: ["batch", HEADS, "total", HEAD] },
+      { name: "present.0.value", elementType: FLOAT, shape: ["batch", HEADS, "total", HEAD] },
     ],
     initializers: [
       weights("embed", VOCABULARY, WIDTH, 1),
@@ -85,90 +84,90 @@ export function tinyDecoder(
       weights("wv", WIDTH, WIDTH, 5),
       weights("wo", WIDTH, WIDTH, 6),
       weights("wu", WIDTH, VOCABULARY, 7),
-      floats("scale", [], [scale]),
-      floats("root", [], [1 / Math.sqrt(HEAD)]),
-      floats("minus", [], [-1e9]),
-      floats("zero", [], [0]),
-      longs("many", [], [1e15]),
-      { name: "go", type: ONNX_TYPE.BOOL, dims: [], raw: Uint8Array.of(1) },
-      longs("split", [4], [0, 0, HEADS, HEAD]),
-      longs("join", [3], [0, 0, WIDTH]),
-      longs("axis1", [1], [1]),
-      longs("axis3", [1], [3]),
-      longs("first", [], [0]),
-      longs("step", [], [1]),
-      longs("one", [], [1]),
+      floatTensor("scale", [], [scale]),
+      floatTensor("root", [], [1 / Math.sqrt(HEAD)]),
+      floatTensor("minus", [], [-1e9]),
+      floatTensor("zero", [], [0]),
+      int64Tensor("many", [], [1e15]),
+      { name: "go", elementType: ELEMENT_TYPE.BOOL, dims: [], raw: Uint8Array.of(1) },
+      int64Tensor("split", [4], [0, 0, HEADS, HEAD]),
+      int64Tensor("join", [3], [0, 0, WIDTH]),
+      int64Tensor("axis1", [1], [1]),
+      int64Tensor("axis3", [1], [3]),
+      int64Tensor("first", [], [0]),
+      int64Tensor("step", [], [1]),
+      int64Tensor("one", [], [1]),
     ],
     nodes: [
-      { op: "Gather", inputs: ["embed", "input_ids"], outputs: ["words"] },
-      { op: "Gather", inputs: ["places", "position_ids"], outputs: ["where"] },
-      { op: "Add", inputs: ["words", "where"], outputs: ["x"] },
+      { opType: "Gather", inputs: ["embed", "input_ids"], outputs: ["words"] },
+      { opType: "Gather", inputs: ["places", "position_ids"], outputs: ["where"] },
+      { opType: "Add", inputs: ["words", "where"], outputs: ["x"] },
       ...(["q", "k", "v"] as const).flatMap((name) => [
-        { op: "MatMul", inputs: ["x", `w${name}`], outputs: [`${name}flat`] },
-        { op: "Reshape", inputs: [`${name}flat`, "split"], outputs: [`${name}split`] },
+        { opType: "MatMul", inputs: ["x", `w${name}`], outputs: [`${name}flat`] },
+        { opType: "Reshape", inputs: [`${name}flat`, "split"], outputs: [`${name}split`] },
         {
-          op: "Transpose",
+          opType: "Transpose",
           inputs: [`${name}split`],
           outputs: [name],
           attributes: [{ name: "perm", ints: [0, 2, 1, 3] }],
         },
       ]),
       {
-        op: "Concat",
+        opType: "Concat",
         inputs: ["past_key_values.0.key", "k"],
         outputs: ["present.0.key"],
         attributes: [{ name: "axis", int: 2 }],
       },
       {
-        op: "Concat",
+        opType: "Concat",
         inputs: ["past_key_values.0.value", "v"],
         outputs: ["present.0.value"],
         attributes: [{ name: "axis", int: 2 }],
       },
       {
-        op: "Transpose",
+        opType: "Transpose",
         inputs: ["present.0.key"],
         outputs: ["kt"],
         attributes: [{ name: "perm", ints: [0, 1, 3, 2] }],
       },
-      { op: "MatMul", inputs: ["q", "kt"], outputs: ["raw"] },
-      { op: "Mul", inputs: ["raw", "root"], outputs: ["scores"] },
-      { op: "Shape", inputs: ["attention_mask"], outputs: ["maskShape"] },
-      { op: "Gather", inputs: ["maskShape", "one"], outputs: ["total"] },
-      { op: "Range", inputs: ["first", "total", "step"], outputs: ["columns"] },
-      { op: "Unsqueeze", inputs: ["position_ids", "axis1"], outputs: ["rows1"] },
-      { op: "Unsqueeze", inputs: ["rows1", "axis3"], outputs: ["rows"] },
-      { op: "LessOrEqual", inputs: ["columns", "rows"], outputs: ["seen"] },
-      { op: "Where", inputs: ["seen", "scores", "minus"], outputs: ["masked"] },
-      { op: "Softmax", inputs: ["masked"], outputs: ["shares"], attributes: [{ name: "axis", int: -1 }] },
-      { op: "MatMul", inputs: ["shares", "present.0.value"], outputs: ["mixed"] },
-      { op: "Transpose", inputs: ["mixed"], outputs: ["back"], attributes: [{ name: "perm", ints: [0, 2, 1, 3] }] },
-      { op: "Reshape", inputs: ["back", "join"], outputs: ["flat"] },
-      { op: "MatMul", inputs: ["flat", "wo"], outputs: ["changed"] },
-      { op: "Add", inputs: ["x", "changed"], outputs: ["y"] },
-      { op: "MatMul", inputs: ["y", "wu"], outputs: ["soft"] },
-      { op: "Mul", inputs: ["soft", "scale"], outputs: ["calm"] },
+      { opType: "MatMul", inputs: ["q", "kt"], outputs: ["raw"] },
+      { opType: "Mul", inputs: ["raw", "root"], outputs: ["scores"] },
+      { opType: "Shape", inputs: ["attention_mask"], outputs: ["maskShape"] },
+      { opType: "Gather", inputs: ["maskShape", "one"], outputs: ["total"] },
+      { opType: "Range", inputs: ["first", "total", "step"], outputs: ["columns"] },
+      { opType: "Unsqueeze", inputs: ["position_ids", "axis1"], outputs: ["rows1"] },
+      { opType: "Unsqueeze", inputs: ["rows1", "axis3"], outputs: ["rows"] },
+      { opType: "LessOrEqual", inputs: ["columns", "rows"], outputs: ["seen"] },
+      { opType: "Where", inputs: ["seen", "scores", "minus"], outputs: ["masked"] },
+      { opType: "Softmax", inputs: ["masked"], outputs: ["shares"], attributes: [{ name: "axis", int: -1 }] },
+      { opType: "MatMul", inputs: ["shares", "present.0.value"], outputs: ["mixed"] },
+      { opType: "Transpose", inputs: ["mixed"], outputs: ["back"], attributes: [{ name: "perm", ints: [0, 2, 1, 3] }] },
+      { opType: "Reshape", inputs: ["back", "join"], outputs: ["flat"] },
+      { opType: "MatMul", inputs: ["flat", "wo"], outputs: ["changed"] },
+      { opType: "Add", inputs: ["x", "changed"], outputs: ["y"] },
+      { opType: "MatMul", inputs: ["y", "wu"], outputs: ["soft"] },
+      { opType: "Mul", inputs: ["soft", "scale"], outputs: ["calm"] },
       ...loop,
     ],
   };
 }
 
 /** An encoder: each token's embedding through one layer, whatever its neighbours. */
-export function tinyEncoder(): OnnxGraph {
+export function tinyEncoder(): GraphParts {
   return {
     inputs: [
-      { name: "input_ids", type: LONG, shape: ["batch", "length"] },
-      { name: "attention_mask", type: LONG, shape: ["batch", "length"] },
+      { name: "input_ids", elementType: LONG, shape: ["batch", "length"] },
+      { name: "attention_mask", elementType: LONG, shape: ["batch", "length"] },
     ],
-    outputs: [{ name: "last_hidden_state", type: FLOAT, shape: ["batch", "length", WIDTH] }],
+    outputs: [{ name: "last_hidden_state", elementType: FLOAT, shape: ["batch", "length", WIDTH] }],
     initializers: [
-      floats("embed", [VOCABULARY, WIDTH], sequence(VOCABULARY * WIDTH, 5)),
-      floats("w", [WIDTH, WIDTH], sequence(WIDTH * WIDTH, 6)),
+      floatTensor("embed", [VOCABULARY, WIDTH], pseudoRandom(VOCABULARY * WIDTH, 5)),
+      floatTensor("w", [WIDTH, WIDTH], pseudoRandom(WIDTH * WIDTH, 6)),
     ],
     nodes: [
-      { op: "Gather", inputs: ["embed", "input_ids"], outputs: ["x"] },
-      { op: "MatMul", inputs: ["x", "w"], outputs: ["h"] },
-      { op: "Tanh", inputs: ["h"], outputs: ["last_hidden_state"] },
+      { opType: "Gather", inputs: ["embed", "input_ids"], outputs: ["x"] },
+      { opType: "MatMul", inputs: ["x", "w"], outputs: ["h"] },
+      { opType: "Tanh", inputs: ["h"], outputs: ["last_hidden_state"] },
     ],
   };
 }
@@ -179,7 +178,7 @@ const TEMPLATE =
   "{% if tools %}{{ tools | tojson }}{% endif %}<|start|>assistant\n";
 
 type TinyOptions = {
-  readonly network?: OnnxGraph | Uint8Array;
+  readonly network?: GraphParts | Uint8Array;
   readonly template?: string | null;
   readonly generation?: object;
   /** Replaces files after their digests were taken. */
@@ -199,7 +198,7 @@ export function modelFolders(): ModelFolders {
       const directory = join(root, String(made++));
       mkdirSync(join(directory, "onnx"), { recursive: true });
       const contents: Record<string, Uint8Array> = {
-        "onnx/model.onnx": network instanceof Uint8Array ? network : encodeOnnx(network),
+        "onnx/model.onnx": network instanceof Uint8Array ? network : encodeModelFile(network),
         "config.json": json({ vocab_size: VOCABULARY, max_position_embeddings: CONTEXT, eos_token_id: SPECIAL.end }),
         "tokenizer.json": json(tokenizer()),
         "tokenizer_config.json": json({

@@ -1,8 +1,8 @@
+import { pseudoRandom } from "@assay/onnx";
 import { performance } from "node:perf_hooks";
 import { ELEMENT_BYTES } from "../datatypes.ts";
 import { mayBatch } from "../signature.ts";
 import type { Port, Signature } from "../signature.ts";
-import { sequence } from "./cpu-class.ts";
 import type { Engine, EngineSession } from "./engine.ts";
 import { fromEngine, toEngine } from "./tensor.ts";
 
@@ -78,7 +78,7 @@ async function runRows(
 /** Bytes of one row. Integers are 0 or 1, which is an index into almost any table. */
 function rowBytes(port: Port, seed: number): Uint8Array {
   const count = port.shape.slice(1).reduce((product, size) => product * axis(size), 1);
-  const values = sequence(count, seed + 1);
+  const values = pseudoRandom(count, seed + 1);
   if (port.datatype === "FP32") return new Uint8Array(Float32Array.from(values).buffer);
   if (port.datatype === "FP64") return new Uint8Array(Float64Array.from(values).buffer);
   const size = ELEMENT_BYTES[port.datatype];

@@ -13,7 +13,7 @@ import type { Port, Signature } from "../signature.ts";
 import { decodeTensors, encodeTensors } from "../tensor-frame.ts";
 import type { TensorFrame, WireTensor } from "../tensor-frame.ts";
 import { probeBatching } from "./batch-probe.ts";
-import { cpuClass } from "./cpu-class.ts";
+import { probeCpuClass } from "./class-probe.ts";
 import { loadEngine } from "./engine.ts";
 import type { Engine, EngineSession, PortMetadata } from "./engine.ts";
 import { engineFault } from "./engine-fault.ts";
@@ -60,7 +60,7 @@ export async function serveChild(settings: ChildSettings, modules: ChildModules)
   channel.on("end", end);
 
   const engine = await loadEngine(settings.profile, modules.describe);
-  const classSha256 = await cpuClass(engine);
+  const classSha256 = await probeCpuClass(engine);
   const sessions = new Map<number, Loaded>();
   let busy = false;
 

@@ -4,78 +4,77 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { ELEMENT_TYPE, encodeModelFile, floatTensor, int64Tensor, pseudoRandom } from "@assay/onnx";
+import type { GraphParts } from "@assay/onnx";
 import type { RuntimeProfile, Tensor } from "@assay/protocol";
-import { sequence } from "../child/cpu-class.ts";
-import { ONNX_TYPE, encodeOnnx, floats, longs } from "../onnx-writer.ts";
-import type { OnnxGraph } from "../onnx-writer.ts";
 import type { OrtModelRef } from "../runtime.ts";
 
-const FLOAT = ONNX_TYPE.FLOAT;
-const LONG = ONNX_TYPE.INT64;
+const FLOAT = ELEMENT_TYPE.FLOAT;
+const LONG = ELEMENT_TYPE.INT64;
 
 /** y = relu(x w1 + b1) w2 + b2 over rows of 16: float32 [n, 16] to float32 [n, 4]. */
-export function mlp(seed = 1): OnnxGraph {
+export function mlp(seed = 1): GraphParts {
   return {
-    inputs: [{ name: "x", type: FLOAT, shape: ["n", 16] }],
-    outputs: [{ name: "y", type: FLOAT, shape: ["n", 4] }],
+    inputs: [{ name: "x", elementType: FLOAT, shape: ["n", 16] }],
+    outputs: [{ name: "y", elementType: FLOAT, shape: ["n", 4] }],
     initializers: [
-      floats("w1", [16, 32], sequence(512, seed)),
-      floats("b1", [32], sequence(32, seed + 1)),
-      floats("w2", [32, 4], sequence(128, seed + 2)),
-      floats("b2", [4], sequence(4, seed + 3)),
+      floatTensor("w1", [16, 32], pseudoRandom(512, seed)),
+      floatTensor("b1", [32], pseudoRandom(32, seed + 1)),
+      floatTensor("w2", [32, 4], pseudoRandom(128, seed + 2)),
+      floatTensor("b2", [4], pseudoRandom(4, seed + 3)),
     ],
     nodes: [
-      { op: "Gemm", inputs: ["x", "w1", "b1"], outputs: ["h"] },
-      { op: "Relu", inputs: ["h"], outputs: ["r"] },
-      { op: "Gemm", inputs: ["r", "w2", "b2"], outputs: ["y"] },
+      { opType: "Gemm", inputs: ["x", "w1", "b1"], outputs: ["h"] },
+      { opType: "Relu", inputs: ["h"], outputs: ["r"] },
+      { opType: "Gemm", inputs: ["r", "w2", "b2"], outputs: ["y"] },
     ],
   };
 }
 
 /** Gives back its input; `shape` as in the protocol with names for free axes. */
-export function identity(type: number, shape: readonly (number | string)[]): OnnxGraph {
+export function identity(elementType: number, shape: readonly (number | string)[]): GraphParts {
   return {
-    inputs: [{ name: "x", type, shape }],
-    outputs: [{ name: "y", type, shape }],
-    nodes: [{ op: "Identity", inputs: ["x"], outputs: ["y"] }],
+    inputs: [{ name: "x", elementType, shape }],
+    outputs: [{ name: "y", elementType, shape }],
+    nodes: [{ opType: "Identity", inputs: ["x"], outputs: ["y"] }],
   };
 }
 
 /** Subtracts the mean over all rows, so a row's answer depends on its neighbours. */
-export function mixesRows(): OnnxGraph {
+export function mixesRows(): GraphParts {
   return {
-    inputs: [{ name: "x", type: FLOAT, shape: ["n", 4] }],
-    outputs: [{ name: "y", type: FLOAT, shape: ["n", 4] }],
+    inputs: [{ name: "x", elementType: FLOAT, shape: ["n", 4] }],
+    outputs: [{ name: "y", elementType: FLOAT, shape: ["n", 4] }],
     nodes: [
-      { op: "ReduceMean", inputs: ["x"], outputs: ["m"], attributes: [{ name: "axes", ints: [0] }] },
-      { op: "Sub", inputs: ["x", "m"], outputs: ["y"] },
+      { opType: "ReduceMean", inputs: ["x"], outputs: ["m"], attributes: [{ name: "axes", ints: [0] }] },
+      { opType: "Sub", inputs: ["x", "m"], outputs: ["y"] },
     ],
   };
 }
 
 /** Casts float32 to INT4, at which onnxruntime-node ends its process with SIGABRT. */
 export function aborts(): Uint8Array {
-  const graph: OnnxGraph = {
-    inputs: [{ name: "x", type: FLOAT, shape: [2] }],
-    outputs: [{ name: "y", type: ONNX_TYPE.INT4, shape: [2] }],
-    nodes: [{ op: "Cast", inputs: ["x"], outputs: ["y"], attributes: [{ name: "to", int: ONNX_TYPE.INT4 }] }],
+  const graph: GraphParts = {
+    inputs: [{ name: "x", elementType: FLOAT, shape: [2] }],
+    outputs: [{ name: "y", elementType: ELEMENT_TYPE.INT4, shape: [2] }],
+    nodes: [{ opType: "Cast", inputs: ["x"], outputs: ["y"], attributes: [{ name: "to", int: ELEMENT_TYPE.INT4 }] }],
   };
-  return encodeOnnx(graph, 21, 10);
+  return encodeModelFile(graph, 21, 10);
 }
 
 /** Runs an empty loop as often as its input says: int64 [] to float32 []. */
-export function loops(): OnnxGraph {
+export function loops(): GraphParts {
   return {
-    inputs: [{ name: "count", type: LONG, shape: [] }],
-    outputs: [{ name: "y", type: FLOAT, shape: [] }],
+    inputs: [{ name: "count", elementType: LONG, shape: [] }],
+    outputs: [{ name: "y", elementType: FLOAT, shape: [] }],
     initializers: [
-      { name: "go", type: ONNX_TYPE.BOOL, dims: [], raw: Uint8Array.of(1) },
-      floats("zero", [], [0]),
-      floats("one", [], [1]),
+      { name: "go", elementType: ELEMENT_TYPE.BOOL, dims: [], raw: Uint8Array.of(1) },
+      floatTensor("zero", [], [0]),
+      floatTensor("one", [], [1]),
     ],
     nodes: [
       {
-        op: "Loop",
+        opType: "Loop",
         inputs: ["count", "go", "zero"],
         outputs: ["y"],
         attributes: [
@@ -83,17 +82,17 @@ export function loops(): OnnxGraph {
             name: "body",
             graph: {
               inputs: [
-                { name: "i", type: LONG, shape: [] },
-                { name: "cond", type: ONNX_TYPE.BOOL, shape: [] },
-                { name: "v", type: FLOAT, shape: [] },
+                { name: "i", elementType: LONG, shape: [] },
+                { name: "cond", elementType: ELEMENT_TYPE.BOOL, shape: [] },
+                { name: "v", elementType: FLOAT, shape: [] },
               ],
               outputs: [
-                { name: "cond_out", type: ONNX_TYPE.BOOL, shape: [] },
-                { name: "v_out", type: FLOAT, shape: [] },
+                { name: "cond_out", elementType: ELEMENT_TYPE.BOOL, shape: [] },
+                { name: "v_out", elementType: FLOAT, shape: [] },
               ],
               nodes: [
-                { op: "Identity", inputs: ["cond"], outputs: ["cond_out"] },
-                { op: "Add", inputs: ["v", "one"], outputs: ["v_out"] },
+                { opType: "Identity", inputs: ["cond"], outputs: ["cond_out"] },
+                { opType: "Add", inputs: ["v", "one"], outputs: ["v_out"] },
               ],
             },
           },
@@ -104,50 +103,50 @@ export function loops(): OnnxGraph {
 }
 
 /** Adds to each row a loop's count that is enormous unless the input is zero: float32 [n] to float32 [n]. */
-export function loopsUnlessZero(): OnnxGraph {
-  const { nodes, initializers = [] } = loops();
+export function loopsUnlessZero(): GraphParts {
+  const { nodes = [], initializers = [] } = loops();
   return {
-    inputs: [{ name: "x", type: FLOAT, shape: ["n"] }],
-    outputs: [{ name: "z", type: FLOAT, shape: ["n"] }],
-    initializers: [...initializers, floats("many", [], [1e15])],
+    inputs: [{ name: "x", elementType: FLOAT, shape: ["n"] }],
+    outputs: [{ name: "z", elementType: FLOAT, shape: ["n"] }],
+    initializers: [...initializers, floatTensor("many", [], [1e15])],
     nodes: [
-      { op: "Abs", inputs: ["x"], outputs: ["a"] },
-      { op: "ReduceMax", inputs: ["a"], outputs: ["m"], attributes: [{ name: "keepdims", int: 0 }] },
-      { op: "Mul", inputs: ["m", "many"], outputs: ["c"] },
-      { op: "Cast", inputs: ["c"], outputs: ["count"], attributes: [{ name: "to", int: LONG }] },
+      { opType: "Abs", inputs: ["x"], outputs: ["a"] },
+      { opType: "ReduceMax", inputs: ["a"], outputs: ["m"], attributes: [{ name: "keepdims", int: 0 }] },
+      { opType: "Mul", inputs: ["m", "many"], outputs: ["c"] },
+      { opType: "Cast", inputs: ["c"], outputs: ["count"], attributes: [{ name: "to", int: LONG }] },
       ...nodes,
-      { op: "Add", inputs: ["x", "y"], outputs: ["z"] },
+      { opType: "Add", inputs: ["x", "y"], outputs: ["z"] },
     ],
   };
 }
 
 /** Fills as many float32 as its input says and sums them: int64 [1] to float32 [1]. */
-export function eats(): OnnxGraph {
+export function eats(): GraphParts {
   return {
-    inputs: [{ name: "size", type: LONG, shape: [1] }],
-    outputs: [{ name: "y", type: FLOAT, shape: [1] }],
+    inputs: [{ name: "size", elementType: LONG, shape: [1] }],
+    outputs: [{ name: "y", elementType: FLOAT, shape: [1] }],
     nodes: [
       {
-        op: "ConstantOfShape",
+        opType: "ConstantOfShape",
         inputs: ["size"],
         outputs: ["big"],
-        attributes: [{ name: "value", tensor: floats("", [1], [1]) }],
+        attributes: [{ name: "value", tensor: floatTensor("", [1], [1]) }],
       },
-      { op: "Exp", inputs: ["big"], outputs: ["e"] },
-      { op: "ReduceSum", inputs: ["e"], outputs: ["s"], attributes: [{ name: "keepdims", int: 0 }] },
-      { op: "Reshape", inputs: ["s", "one"], outputs: ["y"] },
+      { opType: "Exp", inputs: ["big"], outputs: ["e"] },
+      { opType: "ReduceSum", inputs: ["e"], outputs: ["s"], attributes: [{ name: "keepdims", int: 0 }] },
+      { opType: "Reshape", inputs: ["s", "one"], outputs: ["y"] },
     ],
-    initializers: [longs("one", [1], [1])],
+    initializers: [int64Tensor("one", [1], [1])],
   };
 }
 
 /** Picks rows of a table: an index past its end makes the engine report an error. */
-export function gathers(): OnnxGraph {
+export function gathers(): GraphParts {
   return {
-    inputs: [{ name: "i", type: LONG, shape: ["n"] }],
-    outputs: [{ name: "y", type: FLOAT, shape: ["n", 2] }],
-    initializers: [floats("table", [3, 2], [0, 1, 2, 3, 4, 5])],
-    nodes: [{ op: "Gather", inputs: ["table", "i"], outputs: ["y"] }],
+    inputs: [{ name: "i", elementType: LONG, shape: ["n"] }],
+    outputs: [{ name: "y", elementType: FLOAT, shape: ["n", 2] }],
+    initializers: [floatTensor("table", [3, 2], [0, 1, 2, 3, 4, 5])],
+    nodes: [{ opType: "Gather", inputs: ["table", "i"], outputs: ["y"] }],
   };
 }
 
@@ -159,7 +158,7 @@ export function sha256(bytes: Uint8Array): string {
 export type ModelFolder = {
   readonly path: string;
   put(name: string, bytes: Uint8Array): string;
-  model(name: string, content: OnnxGraph | Uint8Array, profile: RuntimeProfile): OrtModelRef;
+  model(name: string, content: GraphParts | Uint8Array, profile: RuntimeProfile): OrtModelRef;
   remove(): void;
 };
 
@@ -174,7 +173,7 @@ export function modelFolder(): ModelFolder {
     path,
     put,
     model: (name, content, profile) => {
-      const bytes = content instanceof Uint8Array ? content : encodeOnnx(content);
+      const bytes = content instanceof Uint8Array ? content : encodeModelFile(content);
       return { manifestDigest: "0".repeat(64), path: put(name, bytes), sha256: sha256(bytes), profile };
     },
     remove: () => rmSync(path, { recursive: true, force: true }),
