@@ -177,7 +177,69 @@ describe("the refusal when nobody remains", () => {
     const all = [named("us1"), named("us2"), eu];
     const attempt = (): unknown => decide(request({ jurisdiction: ["EU"], maxPrice: "0.0001" }), all, plain);
     expect(attempt).toThrow(code("no_route"));
-    expect(attempt).toThrow(/None of 3 candidates.*2 are not known to be where.*1 may cost more/);
+    expect(attempt).toThrow(
+      "None of 3 candidates may answer: 2 are not known to be where the request may go, 1 may cost more than the " +
+        "limit; besides, 2 may cost more than the limit.",
+    );
+  });
+
+  it("speaks of one candidate as of one", () => {
+    const only = (): unknown => decide(request({ jurisdiction: ["EU"] }), [named("us")], plain);
+    expect(only).toThrow(/^The only candidate may not answer: 1 is not known to be where the request may go\.$/);
+    const embeds = named("embeds", { kinds: ["embedding"] });
+    const two = (): unknown => decide(request({ jurisdiction: ["EU"] }), [named("us"), embeds], plain);
+    expect(two).toThrow(
+      /^None of 2 candidates may answer: 1 is not known to be where the request may go, 1 does another kind of work\.$/,
+    );
+  });
+
+  it("names the limits that a candidate breaks besides the first", () => {
+    const embeds = named("embeds", { kinds: ["embedding"] });
+    const found = consider(request({ jurisdiction: ["EU"], mode: "tee" }), [named("us"), embeds], plain);
+    expect(outcomes(found)).toEqual(["refused:jurisdiction", "refused:kind"]);
+    expect("refusal" in found && found.refusal).toMatchObject({
+      code: "no_route",
+      message:
+        "None of 2 candidates may answer: 1 is not known to be where the request may go, 1 does another kind of work; " +
+        "besides, 1 does not offer the mode that is demanded.",
+    });
+    const far: RoutingOptions = {
+      family: "llama",
+      cpuClass: "c",
+      jurisdiction: ["EU"],
+      jurisdictionEvidence: "registry",
+      maxPrice: "0.0001",
+      mode: "tee",
+    };
+    const all = consider(request(far), [named("us"), named("us2")], plain);
+    expect("refusal" in all && all.refusal.message).toBe(
+      "None of 2 candidates may answer: 2 are of another family; besides, 2 have another CPU class, 2 are not known to " +
+        "be where the request may go, 2 have weaker evidence of where they are, 2 may cost more than the limit, " +
+        "2 do not offer the mode that is demanded.",
+    );
+  });
+
+  it("names no further limit where no wider one would help, nor what only the moment refuses", () => {
+    const message = (asked: RouteRequest, one: Candidate): string => {
+      const found = consider(asked, [one, named("other", { kinds: ["embedding"] })], plain);
+      return "refusal" in found ? found.refusal.message : "";
+    };
+    const limits: RoutingOptions = { jurisdiction: ["EU"], mode: "tee" };
+    expect(message(request(limits, { models: ["demo/other"] }), named("a"))).not.toContain("besides");
+    expect(message(request(limits, { manifestDigest: "bb" }), named("a"))).not.toContain("besides");
+    const short = request(limits, { tokens: { inputAtLeast: 9, inputAtMost: 9, outputAtMost: 9, choices: 1 } });
+    expect(message(short, named("a", { contextTokens: 8 }))).toMatch(/too short a context, 1 does another/);
+    expect(message(request({ jurisdiction: ["EU"] }), named("a", { draining: true }))).toMatch(
+      /may go, 1 does another kind of work\.$/,
+    );
+  });
+
+  it("hints at every limit that it names", () => {
+    const found = consider(request({ jurisdiction: ["EU"], maxPrice: "0.0001" }), [named("us")], plain);
+    expect("refusal" in found && found.refusal.hints).toEqual([
+      expect.stringContaining("assay.jurisdiction"),
+      expect.stringContaining("maxPrice"),
+    ]);
   });
 
   it("is of its own kind where only the moment is wrong, and says when to come again", () => {

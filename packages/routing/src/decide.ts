@@ -6,7 +6,7 @@ import { candidateName } from "./candidate.ts";
 import type { Candidate } from "./candidate.ts";
 import type { Draw } from "./draws.ts";
 import { expandJurisdictions } from "./jurisdiction.ts";
-import { costAtMost, refusalOf } from "./limits.ts";
+import { costAtMost, furtherRefusals, refusalOf } from "./limits.ts";
 import type { PreparedLimits, Refusal } from "./limits.ts";
 import { noRoute } from "./no-route.ts";
 import { COLD_SAMPLES, TYPICAL_OUTPUT_TOKENS, predict, priorOf } from "./predict.ts";
@@ -74,9 +74,9 @@ export type Consideration = {
 
 /**
  * Chooses who answers: hard limits, then scores, then the better of two drawn among the best. Limits are never relaxed.
- * Throws `no_route` when the limits leave nobody, saying which limit removed how many; `nodes_unavailable` when only the
- * moment is wrong; `assurance_unavailable` when the assurance is what nobody gives; `jurisdiction_unknown` and
- * `decimal_invalid` for limits that say nothing.
+ * Throws `no_route` when the limits leave nobody, saying which limit removed how many and which others those break;
+ * `nodes_unavailable` when only the moment is wrong; `assurance_unavailable` when the assurance is what nobody gives;
+ * `jurisdiction_unknown` and `decimal_invalid` for limits that say nothing.
  */
 export function decide(request: RouteRequest, candidates: readonly Candidate[], context: DecideContext): Decision {
   const found = consider(request, candidates, context);
@@ -141,8 +141,15 @@ export function consider(
     };
   });
   const eligible = found.filter(({ outcome }) => outcome === "eligible").toSorted(byRank);
-  if (eligible.length === 0)
-    return { candidates: found, objective, assurance, refusal: noRoute(request, found, assurance, nowMs) };
+  if (eligible.length === 0) {
+    const further = found.flatMap(({ candidate, prediction }, i) => {
+      const first = refusals[i];
+      return first === undefined
+        ? []
+        : furtherRefusals(first, candidate, prediction, request, limits, { nowMs, policy });
+    });
+    return { candidates: found, objective, assurance, refusal: noRoute(request, found, further, assurance, nowMs) };
+  }
 
   const { index, pool, compared, explored } = pick(eligible, draw);
   const chosen: Considered = { ...(eligible[index] as Considered), outcome: "chosen" };

@@ -10,7 +10,7 @@ import { candidateName } from "./candidate.ts";
 import type { RoutePolicy, RouteRequest, TokenBounds } from "./request.ts";
 
 /** Why a candidate may not answer whatever the moment, in the order in which it is looked at. */
-const LASTING_REFUSALS = [
+export const LASTING_REFUSALS = [
   "model",
   "digest",
   "kind",
@@ -29,6 +29,8 @@ const LASTING_REFUSALS = [
 /** Why it may not answer now. */
 export const PASSING_REFUSALS = ["tried", "silent", "draining", "ejected", "trial", "full", "latency"] as const;
 export type Refusal = (typeof LASTING_REFUSALS)[number] | (typeof PASSING_REFUSALS)[number];
+
+const PASSING: ReadonlySet<Refusal> = new Set<Refusal>(PASSING_REFUSALS);
 
 /** Refusals that say that the assurance is what is missing. */
 export const ASSURANCE_REFUSALS: ReadonlySet<Refusal> = new Set<Refusal>(["mode", "attestation", "audit"]);
@@ -90,6 +92,40 @@ export function refusalOf(
   const latencyMs = request.whole === true ? prediction.totalMs : prediction.firstByteMs;
   if (latencyMs > limits.maxLatencyMs) return "latency";
   return undefined;
+}
+
+/** What a request asks for beside its model and its work, taken away limit by limit. */
+const LIFTED: Partial<Record<Refusal, Partial<PreparedLimits>>> = {
+  family: { families: [] },
+  cpu_class: { cpuClasses: [] },
+  jurisdiction: { jurisdictions: [] },
+  jurisdiction_evidence: { evidence: [] },
+  price_unknown: { maxCosts: [] },
+  price_unbounded: { maxCosts: [] },
+  price: { maxCosts: [] },
+};
+
+/**
+ * The lasting limits that `candidate` breaks besides `first`, which {@link refusalOf} found: what would still stand in
+ * the way if the caller widened that one. Empty where no wider limit helps, as when the model does other work.
+ */
+export function furtherRefusals(
+  first: Refusal,
+  candidate: Candidate,
+  prediction: Prediction,
+  request: RouteRequest,
+  limits: PreparedLimits,
+  moment: { readonly nowMs: number; readonly policy: RoutePolicy },
+): readonly Refusal[] {
+  const found: Refusal[] = [];
+  let left = limits;
+  let refusal: Refusal | undefined = first;
+  while (refusal !== undefined && LIFTED[refusal] !== undefined) {
+    left = { ...left, ...LIFTED[refusal] };
+    refusal = refusalOf(candidate, prediction, request, left, moment);
+    if (refusal !== undefined && !PASSING.has(refusal)) found.push(refusal);
+  }
+  return found;
 }
 
 /** The most that the request can cost there, in the units of {@link costOf}; undefined when nothing bounds it. */
