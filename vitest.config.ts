@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 const resolve = { conditions: ["assay-source"] };
 const ssr = { resolve: { conditions: ["assay-source"] } };
-const pure = ["core", "tlog", "onnx", "receipts", "verifier", "protocol", "sdk", "routing"].map(
+const pure = ["core", "tlog", "onnx", "x402", "receipts", "verifier", "protocol", "sdk", "routing"].map(
   (name) => `packages/${name}/src/**/*.test.ts`,
 );
 
@@ -22,6 +22,7 @@ export default defineConfig({
           name: "service",
           include: [
             "packages/{driver,service}-*/src/**/*.test.ts",
+            "contracts/src/**/*.test.ts",
             "apps/*/src/**/*.test.ts",
             "tests/service/**/*.test.ts",
           ],

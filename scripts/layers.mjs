@@ -5,7 +5,7 @@ import { join } from "node:path";
 const root = new URL("..", import.meta.url).pathname;
 const layer = (name) => {
   if (name === "core") return 0;
-  if (["tlog", "attest", "zk", "onnx", "x402", "policy"].includes(name)) return 1;
+  if (["tlog", "attest", "zk", "onnx", "x402", "policy", "contracts"].includes(name)) return 1;
   if (["receipts", "workflow"].includes(name)) return 2;
   if (name === "protocol" || name === "verifier") return 3;
   if (name === "sdk" || name === "routing" || name.startsWith("driver-")) return 4;
@@ -21,6 +21,7 @@ const pure = new Set([
   "onnx",
   "x402",
   "policy",
+  "contracts",
   "receipts",
   "workflow",
   "verifier",
@@ -37,6 +38,7 @@ function* sources(directory) {
 }
 
 const rooms = [
+  { name: "contracts", directory: join(root, "contracts") },
   ...readdirSync(join(root, "packages")).map((name) => ({ name, directory: join(root, "packages", name) })),
   ...readdirSync(join(root, "apps")).map((name) => ({ name: `app:${name}`, directory: join(root, "apps", name) })),
 ];

@@ -58,5 +58,121 @@ CREATE TABLE assay.tokens (
 CREATE INDEX tokens_expires_at ON assay.tokens (expires_at_ms);
 `;
 
+const PAYMENTS = `
+-- Where the ledger stands in the log, and the anchor's chain of batches.
+CREATE TABLE assay.ledger_state (
+  only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  watermark  bigint NOT NULL CHECK (watermark >= 0)
+);
+INSERT INTO assay.ledger_state (watermark) VALUES (0);
+
+-- One row for each payment that was ever taken. Until it is due a row is a claim that may be lost: the log is the truth.
+CREATE TABLE assay.payments (
+  payment_id        bytea PRIMARY KEY CHECK (octet_length(payment_id) = 32),
+  network           text NOT NULL,
+  scheme            text NOT NULL CHECK (scheme IN ('exact', 'upto', 'batch-settlement')),
+  payer             text NOT NULL,
+  asset             text NOT NULL,
+  pay_to            text NOT NULL,
+  cap_atomic        numeric(78, 0) NOT NULL CHECK (cap_atomic >= 0),
+  state             text NOT NULL CHECK (state IN ('taken', 'due', 'settling', 'settled', 'failed', 'dead')),
+  fingerprint       bytea NOT NULL CHECK (octet_length(fingerprint) = 32),
+  idempotency_key   text,
+  taken_by          text NOT NULL,
+  taken_at_ms       bigint NOT NULL,
+  -- Last second at which the signature can be used, Unix seconds.
+  deadline_s        bigint NOT NULL,
+  amount_atomic     numeric(78, 0) CHECK (amount_atomic >= 0 AND amount_atomic <= cap_atomic),
+  settlement        text CHECK (settlement IN ('private', 'batch', 'individual')),
+  channel_id        bytea CHECK (octet_length(channel_id) = 32),
+  receipt_id        bytea CHECK (octet_length(receipt_id) = 16),
+  log_index         bigint,
+  execution_digest  bytea CHECK (octet_length(execution_digest) = 32),
+  service_digest    bytea CHECK (octet_length(service_digest) = 32),
+  instruction       bytea,
+  job_id            text,
+  attempts          int NOT NULL DEFAULT 0,
+  tx_hash           bytea CHECK (octet_length(tx_hash) = 32),
+  block_number      bigint,
+  error_code        text,
+  error_message     text,
+  supplement_index  bigint,
+  updated_at_ms     bigint NOT NULL,
+  CHECK (state = 'taken' OR (amount_atomic IS NOT NULL AND log_index IS NOT NULL AND instruction IS NOT NULL))
+);
+CREATE UNIQUE INDEX payments_idempotency ON assay.payments (payer, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX payments_open ON assay.payments (state, deadline_s) WHERE state IN ('due', 'settling', 'failed');
+CREATE INDEX payments_payer ON assay.payments (payer, state);
+CREATE INDEX payments_log ON assay.payments (log_index) WHERE log_index IS NOT NULL;
+CREATE INDEX payments_channel ON assay.payments (channel_id) WHERE channel_id IS NOT NULL;
+CREATE INDEX payments_tx ON assay.payments (tx_hash) WHERE tx_hash IS NOT NULL;
+
+-- Channels of cumulative vouchers. \`charged\` is the sum over receipts; \`reserved\` over requests under way.
+CREATE TABLE assay.channels (
+  channel_id             bytea PRIMARY KEY CHECK (octet_length(channel_id) = 32),
+  network                text NOT NULL,
+  payer                  text NOT NULL,
+  token                  text NOT NULL,
+  receiver               text NOT NULL,
+  config                 jsonb NOT NULL,
+  balance                numeric(78, 0) NOT NULL DEFAULT 0,
+  total_claimed          numeric(78, 0) NOT NULL DEFAULT 0,
+  charged                numeric(78, 0) NOT NULL DEFAULT 0,
+  signed_max             numeric(78, 0) NOT NULL DEFAULT 0,
+  signature              bytea,
+  withdraw_requested_at  bigint NOT NULL DEFAULT 0,
+  refund_nonce           numeric(78, 0) NOT NULL DEFAULT 0,
+  observed_at_ms         bigint NOT NULL DEFAULT 0,
+  updated_at_ms          bigint NOT NULL
+);
+CREATE INDEX channels_payer ON assay.channels (payer);
+
+-- Write-ahead journal of transactions: a row is durable before its bytes are sent.
+CREATE TABLE assay.chain_transactions (
+  job_id         text NOT NULL,
+  attempt        int NOT NULL,
+  network        text NOT NULL,
+  sender         text NOT NULL,
+  nonce          bigint NOT NULL,
+  tx_hash        bytea NOT NULL CHECK (octet_length(tx_hash) = 32),
+  raw            bytea NOT NULL,
+  max_fee        numeric(78, 0) NOT NULL,
+  state          text NOT NULL CHECK (state IN ('signed', 'sent', 'mined', 'final', 'replaced', 'reverted', 'dropped')),
+  block_number   bigint,
+  block_hash     bytea,
+  gas_used       bigint,
+  created_at_ms  bigint NOT NULL,
+  updated_at_ms  bigint NOT NULL,
+  PRIMARY KEY (network, sender, nonce, attempt)
+);
+CREATE INDEX chain_transactions_job ON assay.chain_transactions (job_id);
+CREATE INDEX chain_transactions_open ON assay.chain_transactions (state) WHERE state IN ('signed', 'sent', 'mined');
+
+-- Batches of receipts whose roots are anchored, in order; leaves lie in the blob store.
+CREATE TABLE assay.anchor_batches (
+  network        text NOT NULL,
+  seq            bigint NOT NULL CHECK (seq >= 0),
+  first_leaf     bigint NOT NULL,
+  leaf_count     bigint NOT NULL CHECK (leaf_count >= 0),
+  root           bytea NOT NULL CHECK (octet_length(root) = 32),
+  log_size       bigint NOT NULL,
+  log_root       bytea NOT NULL CHECK (octet_length(log_root) = 32),
+  blob_sha256    bytea NOT NULL CHECK (octet_length(blob_sha256) = 32),
+  from_index     bigint NOT NULL,
+  to_index       bigint NOT NULL,
+  state          text NOT NULL CHECK (state IN ('built', 'posting', 'posted', 'failed')),
+  job_id         text,
+  tx_hash        bytea,
+  block_number   bigint,
+  error_code     text,
+  created_at_ms  bigint NOT NULL,
+  updated_at_ms  bigint NOT NULL,
+  PRIMARY KEY (network, seq)
+);
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
-export const MIGRATIONS: readonly Migration[] = [{ version: 1, name: "receipts, models and tokens", sql: FIRST }];
+export const MIGRATIONS: readonly Migration[] = [
+  { version: 1, name: "receipts, models and tokens", sql: FIRST },
+  { version: 2, name: "payments, channels, transactions and batches", sql: PAYMENTS },
+];

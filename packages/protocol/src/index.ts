@@ -66,3 +66,20 @@ export type {
 export * from "./text/index.ts";
 export * from "./nodes/index.ts";
 export * from "./openai/index.ts";
+export type {
+  Charge,
+  DurableReceipt,
+  ListedPayee,
+  ListedPriceClaim,
+  Listing,
+  ListingSubject,
+  MeteredUse,
+  OpenPayment,
+  PaidBefore,
+  PaymentClaim,
+  PaymentDesk,
+  PaymentHeaders,
+  PaymentProblem,
+  PricedUse,
+  Quote,
+} from "./payments.ts";
