@@ -437,8 +437,9 @@ describe.each(backends)("%s", (_name, many, open) => {
   });
 
   describe("migrations", () => {
+    const newest = MIGRATIONS.length;
     const second = {
-      version: 2,
+      version: newest + 1,
       name: "second",
       sql: "CREATE TABLE assay.second (a int); INSERT INTO assay.second VALUES (1);",
     };
@@ -453,23 +454,23 @@ describe.each(backends)("%s", (_name, many, open) => {
       const done = await Promise.all(
         Array.from({ length: 8 }, (_, i) => migrateDatabase(connections[i % connections.length] ?? database)),
       );
-      expect(done.flat()).toEqual([1]);
+      expect(done.flat()).toEqual(MIGRATIONS.map(({ version }) => version));
       if (many) for (const connection of connections) await connection.close();
     });
 
     it("leaves nothing of a step that fails", async () => {
-      const broken = { version: 3, name: "broken", sql: "CREATE TABLE assay.third (a int); SELECT 1 / 0;" };
+      const broken = { version: newest + 2, name: "broken", sql: "CREATE TABLE assay.third (a int); SELECT 1 / 0;" };
       await expect(migrateDatabase(database, [...MIGRATIONS, second, broken])).rejects.toEqual(code("database_error"));
       await expect(database.query("SELECT * FROM assay.second")).rejects.toEqual(code("database_error"));
       expect(await migrateDatabase(database)).toEqual([]);
     });
 
     it("refuses a database that is newer than the program, and one whose steps were changed", async () => {
-      expect(await migrateDatabase(database, [...MIGRATIONS, second])).toEqual([2]);
+      expect(await migrateDatabase(database, [...MIGRATIONS, second])).toEqual([newest + 1]);
       await expect(migrateDatabase(database)).rejects.toEqual(code("database_schema_newer"));
       const edited = [...MIGRATIONS, { ...second, sql: `${second.sql} -- edited` }];
       await expect(migrateDatabase(database, edited)).rejects.toEqual(code("database_schema_changed"));
-      await database.exec("DROP TABLE assay.second; DELETE FROM assay.schema_migrations WHERE version = 2");
+      await database.exec(`DROP TABLE assay.second; DELETE FROM assay.schema_migrations WHERE version = ${newest + 1}`);
       expect(await migrateDatabase(database)).toEqual([]);
     });
 

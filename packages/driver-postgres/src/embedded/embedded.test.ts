@@ -22,6 +22,7 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { connectDatabase, createIndexStore, migrateDatabase, startEmbeddedPostgres } from "../index.ts";
 import type { Database, EmbeddedEvent, EmbeddedOptions, EmbeddedPostgres } from "../index.ts";
+import { MIGRATIONS } from "../migrations.ts";
 import { MAX_WAITING } from "../pool.ts";
 import { findBinaries, linkLibraries, reachableBinaries } from "./binaries.ts";
 import { MAX_RESTARTS, MAX_SOCKET_PATH_BYTES } from "./embedded.ts";
@@ -198,7 +199,7 @@ describe.runIf(isRoot)("as root", () => {
     const directory = fresh();
     expect(spawnSync("chown", ["-R", "0:0", directory]).status).toBe(0);
     const server = await start(directory);
-    expect(await ask(server, "SELECT count(*)::int FROM assay.schema_migrations")).toBe(1);
+    expect(await ask(server, "SELECT count(*)::int FROM assay.schema_migrations")).toBe(MIGRATIONS.length);
     await server.close();
     expect(statSync(join(directory, "data/base"))).toMatchObject(SERVICE_IDENTITY);
   });
@@ -345,7 +346,7 @@ describe("after a kill", () => {
     const server = await start(directory);
     expect(server).toMatchObject({ adopted: true, created: false });
     expect(server.pid()).toBe(Number(line));
-    expect(await ask(server, "SELECT count(*)::int FROM assay.schema_migrations")).toBe(1);
+    expect(await ask(server, "SELECT count(*)::int FROM assay.schema_migrations")).toBe(MIGRATIONS.length);
     await server.close();
     expect(await clusterProcesses(data)).toEqual([]);
     expect(existsSync(join(data, "postmaster.pid"))).toBe(false);
