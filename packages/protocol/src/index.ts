@@ -73,6 +73,7 @@ export type {
   ListedPriceClaim,
   Listing,
   ListingSubject,
+  Listings,
   MeteredUse,
   OpenPayment,
   PaidBefore,

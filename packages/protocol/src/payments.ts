@@ -35,6 +35,16 @@ export type Listing = {
   readonly changedAtMs: number;
 };
 
+/** Where listings are kept. Who may change which is the gateway's to say. */
+export type Listings = {
+  readonly get: (subject: ListingSubject) => Listing | undefined;
+  readonly list: () => readonly Listing[];
+  /** Puts a listing in the place of the one before, durably. Throws `listing_invalid`. */
+  readonly put: (listing: Omit<Listing, "changedAtMs">) => Promise<Listing>;
+  /** Whether there was one. */
+  readonly remove: (subject: ListingSubject) => Promise<boolean>;
+};
+
 /** What is about to be done for a request, before it is. */
 export type PricedUse = {
   /** Listings that may apply: the dearest of them bounds the quote. */
@@ -114,6 +124,8 @@ export type Charge = {
 export type OpenPayment = {
   readonly kind: "open";
   readonly payer: `0x${string}`;
+  /** CAIP-2 id of the chain that it is settled on: with the payer's address it names the caller. */
+  readonly network: `eip155:${number}`;
   readonly paymentId: string;
   readonly scheme: "exact" | "upto" | "batch-settlement";
   readonly settlement: "private" | "batch" | "individual";
