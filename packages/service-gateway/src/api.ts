@@ -14,7 +14,7 @@ import {
 } from "@assay/protocol";
 import type { BlobStore, Datatype, IndexStore, LogSink, ReceiptRow } from "@assay/protocol";
 import { BUNDLE_MEDIA_TYPE, encodeBundle, trustView } from "@assay/receipts";
-import type { Bundle, Trust } from "@assay/receipts";
+import type { Trust } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Exporter } from "./exporter.ts";
 import { problemOf } from "./http-errors.ts";
@@ -223,8 +223,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     if (!complete) context.header("assay-supplements", "unavailable");
     const record = await modules.log.read(logIndex);
     if (!record || record.erased || record.opening.length === 0) return encodeBundle(bundle);
-    const opened: Bundle = { ...bundle, openings: modules.vault.open(hexToBytes(id), record.opening) };
-    return encodeBundle(opened);
+    const openings = modules.vault.open(hexToBytes(id), record.opening);
+    return encodeBundle(openings ? { ...bundle, openings } : bundle);
   };
 
   const listed = (model: ListedModel): z.infer<typeof schema.modelListed> => ({

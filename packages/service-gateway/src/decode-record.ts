@@ -21,6 +21,8 @@ export type DecodedRecord = {
   readonly heads: readonly { readonly issuer: string; readonly head: ChainHead }[];
   readonly keyset?: KeysetMark;
   readonly release?: ReleaseClaims;
+  /** The instruction of a paid record, for the ledger. */
+  readonly payment?: Uint8Array;
 };
 
 /** Decodes a record of the log. Throws `record_invalid`, `entry_invalid` or another code of the format. */
@@ -40,6 +42,7 @@ export function decodeRecord(suite: Pick<CryptoSuite, "sha256">, record: StoredR
     visibility: sidecar.visibility,
     grantSha256: sidecar.grantSha256 ? bytesToHex(sidecar.grantSha256) : null,
   };
+  const paid = sidecar.payment ? { payment: sidecar.payment } : {};
   switch (first.header.kind) {
     case "keyset": {
       const document = decodeClaims("keyset", claims);
@@ -79,6 +82,7 @@ export function decodeRecord(suite: Pick<CryptoSuite, "sha256">, record: StoredR
       return {
         logIndex: record.index,
         heads,
+        ...paid,
         row: {
           ...base,
           ...plain(first, supplement.supplementId, supplement.issuedAtMs),
@@ -92,6 +96,7 @@ export function decodeRecord(suite: Pick<CryptoSuite, "sha256">, record: StoredR
       return {
         logIndex: record.index,
         heads,
+        ...paid,
         row: {
           ...base,
           ...plain(first, execution.receiptId, execution.issuedAtMs),

@@ -1,11 +1,23 @@
 import { AssayError, concatBytes, isAssayError, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
-import type { LogRecord, LogSink, ReceiptRow } from "@assay/protocol";
+import type { DurableReceipt, LogRecord, LogSink, ReceiptRow } from "@assay/protocol";
 import { encodeClaims, encodeEntry } from "@assay/receipts";
 import type { ChainHead, Issuer, ReleaseClaims, ServiceClaims, Statement, SupplementClaims } from "@assay/receipts";
 import { decodeRecord } from "./decode-record.ts";
 import type { DecodedRecord } from "./decode-record.ts";
 import { encodeSidecar } from "./sidecar.ts";
+
+/**
+ * A payment that becomes true with a record. Told exactly once what became of it, also when that is known only after the
+ * record's own promise was rejected because a log elsewhere did not answer.
+ */
+export type RecordedPayment = {
+  /** For the record's sidecar. */
+  readonly instruction: Uint8Array;
+  readonly durable: (receipt: DurableReceipt) => void;
+  /** There is no record and there will be none. */
+  readonly lost: () => void;
+};
 
 /** An execution that waits for its signatures and its place in the log. */
 export type ExecutionDraft = {
@@ -31,6 +43,7 @@ export type ExecutionDraft = {
   readonly opening: Uint8Array;
   /** The execution's statement, when a remote node signed it for itself. */
   readonly envelope?: Uint8Array;
+  readonly payment?: RecordedPayment;
 };
 
 /** An execution that a remote node signed. */
@@ -48,6 +61,10 @@ export type GatewayDraft = {
   readonly issuedAtMs: number;
   readonly owner?: string;
   readonly visibility: "public" | "private";
+  /** Of a supplement that stands for a paid service: its payment, its answer as the vault sealed it, and its grant. */
+  readonly payment?: RecordedPayment;
+  readonly opening?: Uint8Array;
+  readonly grantSha256?: Uint8Array;
 } & (
   | { readonly kind: "release"; readonly claims: ReleaseClaims }
   | { readonly kind: "supplement"; readonly claims: SupplementClaims }
@@ -175,20 +192,21 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   let closed = false;
   let idle: (() => void)[] = [];
   /** Records that a log elsewhere did not answer for, with the heads before them. */
-  let unknown: { readonly records: readonly LogRecord[]; readonly heads: Heads } | undefined;
+  let unknown: (Asked & { readonly heads: Heads }) | undefined;
   /** The records of the append under way: set when an append was asked for, so that its failure can be judged. */
-  let asked: readonly LogRecord[] | undefined;
+  let asked: Asked | undefined;
   let retrying: NodeJS.Timeout | undefined;
   /** Digests of remote statements on their way. */
   const underWay = new Set<string>();
 
   const enqueue = (job: Job): void => {
     if (closed) {
-      job.failed(new AssayError("gateway_draining", "The gateway is shutting down and takes no more work."));
+      fail(job, new AssayError("gateway_draining", "The gateway is shutting down and takes no more work."));
       return;
     }
     if (queue.length >= maxPending || queuedBytes >= maxPendingBytes) {
-      job.failed(
+      fail(
+        job,
         new AssayError("receipts_overloaded", `${queue.length} receipts wait to be written.`, {
           hints: ["Send the request again after a moment."],
         }),
@@ -207,8 +225,8 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     setImmediate(() => void run());
   };
 
-  const append = async (records: readonly LogRecord[]): Promise<readonly number[]> => {
-    asked = records;
+  const append = async (records: readonly LogRecord[], paid: readonly Paid[]): Promise<readonly number[]> => {
+    asked = { records, paid };
     const indexes = await log.append(records);
     asked = undefined;
     return indexes;
@@ -223,10 +241,11 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
   /** Learns what became of unanswered records. False while the log stays silent. */
   const settle = async (): Promise<boolean> => {
     if (!unknown) return true;
-    const { records, heads } = unknown;
+    const { records, heads, paid } = unknown;
     try {
       const indexes = await log.append(records);
       unknown = undefined;
+      tellDurable(paid, indexes);
       onRecorded(
         records.map((record, i) => decodeRecord(suite, { ...record, index: indexes[i] ?? 0, erased: false })),
         (indexes.at(-1) ?? -1) + 1,
@@ -234,7 +253,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       return true;
     } catch (error) {
       if (isUnanswered(error)) {
-        for (const job of takeAll()) job.failed(error);
+        for (const job of takeAll()) fail(job, error);
         retrying ??= setTimeout(() => {
           retrying = undefined;
           start();
@@ -243,6 +262,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       }
       // The log has answered: these records are not in it, and their numbers are free again.
       unknown = undefined;
+      for (const { payment } of paid) payment.lost();
       rewind(heads);
       return true;
     }
@@ -259,12 +279,14 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
       if (!(await settle())) break;
       if (queue.length === 0) continue;
       if (previous >= BUSY_BATCH && queue.length < previous) await linger(lingerMs);
-      const jobs = nextBatch();
+      let jobs = nextBatch();
       previous = jobs.length;
       let heads = headsNow();
+      let isDurable = false;
       // Past a durable append there is no way back: its numbers are used, whatever fails after it.
       const durable = (): void => {
         heads = headsNow();
+        isDurable = true;
       };
       try {
         const { notBeforeMs, notAfterMs } = issuers.node.document;
@@ -277,13 +299,19 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
           unlogged = undefined;
         }
         const { dated, misdated } = byKeyset(jobs, issuers);
-        for (const job of misdated) job.failed(clockChanged());
+        for (const job of misdated) fail(job, clockChanged());
+        jobs = dated;
         if (dated.length > 0) await write(dated, durable);
       } catch (error) {
-        if (asked && isUnanswered(error)) unknown = { records: asked, heads };
+        const waits = asked !== undefined && isUnanswered(error);
+        if (asked && waits) unknown = { ...asked, heads };
         else rewind(heads);
         asked = undefined;
-        for (const job of jobs) job.failed(error);
+        for (const job of jobs) {
+          // What may be in the log, and what is, has a payment that is not to be given back.
+          if (waits || isDurable) job.failed(error);
+          else fail(job, error);
+        }
       }
     }
     running = false;
@@ -349,9 +377,14 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
         visibility: "private",
         grantSha256: draft.grantSha256,
         ...(draft.owner === undefined ? {} : { owner: draft.owner }),
+        ...(draft.payment ? { payment: draft.payment.instruction } : {}),
       }),
       opening: draft.opening,
     }));
+    const paid: Paid[] = executions.flatMap(({ draft: { payment, receiptId } }, at) => {
+      const [execution, service] = [signed[at], services[at]];
+      return payment && execution && service ? [{ payment, at, receiptId, execution, service }] : [];
+    });
     const statements = others.map(({ draft }) => {
       const claims =
         draft.kind === "release" ? encodeClaims("release", draft.claims) : encodeClaims("supplement", draft.claims);
@@ -365,16 +398,29 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
           claims: [claims],
           visibility: draft.visibility,
           ...(draft.owner === undefined ? {} : { owner: draft.owner }),
+          ...(draft.grantSha256 ? { grantSha256: draft.grantSha256 } : {}),
+          ...(draft.payment ? { payment: draft.payment.instruction } : {}),
         }),
-        opening: EMPTY,
+        opening: draft.opening ?? EMPTY,
       });
+      const { payment } = draft;
+      // Of a statement that stands alone the one digest is both that of the work and of the gateway's word on it.
+      if (payment && draft.kind === "supplement")
+        paid.push({
+          payment,
+          at: records.length - 1,
+          receiptId: draft.claims.supplementId,
+          execution: statement,
+          service: statement,
+        });
       return statement;
     });
     for (const { record } of keysets) records.push(record);
     // What could not be read again must not be logged: every later start would stumble over it.
     for (const record of records.slice(executions.length)) decodeRecord(suite, { ...record, index: 0, erased: false });
-    const indexes = await append(records);
+    const indexes = await append(records, paid);
     durable();
+    tellDurable(paid, indexes);
     const decoded: DecodedRecord[] = [];
     for (const [i, { draft }] of executions.entries()) {
       const [execution, service, logIndex] = [signed[i], services[i], indexes[i]];
@@ -384,6 +430,7 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
         logIndex,
         row: executionRow(draft, execution, service, logIndex),
         heads: headsOf(execution, service),
+        ...(draft.payment ? { payment: draft.payment.instruction } : {}),
       });
     }
     for (let i = executions.length; i < records.length; i++) {
@@ -404,7 +451,8 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     }
   };
 
-  const recordSigned = async (draft: SignedDraft): Promise<Recorded> => {
+  /** What a remote node signed, once it is known to be good and not here yet. */
+  const verified = async (draft: SignedDraft): Promise<Statement> => {
     if (!modules.verifySigned)
       throw new AssayError("node_statement_invalid", "This gateway takes no statements of remote nodes.");
     const statement = await modules.verifySigned(draft);
@@ -412,9 +460,20 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
     if (modules.isLogged?.(issuer, seq)) {
       throw new AssayError("node_statement_logged", `The log has statement ${seq} of ${issuer} already.`);
     }
-    const digest = hex(statement.digest);
-    if (underWay.has(digest))
+    if (underWay.has(hex(statement.digest)))
       throw new AssayError("node_statement_pending", `Statement ${seq} of ${issuer} is being written.`);
+    return statement;
+  };
+
+  const recordSigned = async (draft: SignedDraft): Promise<Recorded> => {
+    let statement: Statement;
+    try {
+      statement = await verified(draft);
+    } catch (error) {
+      draft.payment?.lost();
+      throw error;
+    }
+    const digest = hex(statement.digest);
     underWay.add(digest);
     try {
       return await new Promise((resolve, reject) => {
@@ -459,6 +518,34 @@ export function createRecorder(modules: RecorderModules, options: RecorderOption
 
 type Heads = { readonly node: ChainHead; readonly gateway: ChainHead };
 
+/** A payment of one record of an append, and the statements that it becomes true with. */
+type Paid = {
+  readonly payment: RecordedPayment;
+  /** Its record's place in the append. */
+  readonly at: number;
+  readonly receiptId: Uint8Array;
+  readonly execution: Statement;
+  readonly service: Statement;
+};
+type Asked = { readonly records: readonly LogRecord[]; readonly paid: readonly Paid[] };
+
+function tellDurable(paid: readonly Paid[], indexes: readonly number[]): void {
+  for (const { payment, at, receiptId, execution, service } of paid) {
+    payment.durable({
+      receiptId: hex(receiptId),
+      logIndex: indexes[at] ?? 0,
+      executionDigest: hex(execution.digest),
+      serviceDigest: hex(service.digest),
+    });
+  }
+}
+
+/** Fails a job that has no record and will have none. */
+function fail(job: Job, error: unknown): void {
+  if (job.kind !== "keyset") job.draft.payment?.lost();
+  job.failed(error);
+}
+
 /** Whether a log elsewhere did not answer, so that nobody knows what it did. */
 function isUnanswered(error: unknown): boolean {
   return isAssayError(error) && error.code === "log_unreachable";
@@ -489,7 +576,9 @@ function clockChanged(): AssayError<"clock_changed"> {
 
 /** What a job brings to the log besides its signatures, bytes; other statements than executions are small. */
 function bytesOf(job: Job): number {
-  return job.kind === "execution" ? job.draft.claims.length + job.draft.opening.length : 0;
+  if (job.kind === "keyset") return 0;
+  const { opening } = job.draft;
+  return (job.kind === "execution" ? job.draft.claims.length : 0) + (opening?.length ?? 0);
 }
 /** A batch of this many means that callers come faster than flushes end. */
 const BUSY_BATCH = 4;

@@ -10,9 +10,11 @@ export type Sidecar = {
   readonly owner?: string;
   readonly visibility: "public" | "private";
   readonly grantSha256?: Uint8Array;
+  /** The instruction by which the record's payment is settled: written and read by the ledger, opaque here. */
+  readonly payment?: Uint8Array;
 };
 
-const KEY = { claims: 1, owner: 2, visibility: 3, grantSha256: 4 } as const;
+const KEY = { claims: 1, owner: 2, visibility: 3, grantSha256: 4, payment: 5 } as const;
 const MAX_SIDECAR_BYTES = 1024 * 1024;
 
 /** Deterministic CBOR of a sidecar. */
@@ -23,6 +25,7 @@ export function encodeSidecar(sidecar: Sidecar): Uint8Array {
   ]);
   if (sidecar.owner !== undefined) map.set(KEY.owner, sidecar.owner);
   if (sidecar.grantSha256) map.set(KEY.grantSha256, sidecar.grantSha256);
+  if (sidecar.payment) map.set(KEY.payment, sidecar.payment);
   return encodeCbor(map);
 }
 
@@ -39,6 +42,7 @@ export function decodeSidecar(bytes: Uint8Array): Sidecar {
   const claims = fields.get(KEY.claims);
   const owner = fields.get(KEY.owner);
   const grant = fields.get(KEY.grantSha256);
+  const payment = fields.get(KEY.payment);
   if (!Array.isArray(claims)) throw damaged();
   return {
     claims: (claims as readonly CborValue[]).map((item) => {
@@ -48,6 +52,7 @@ export function decodeSidecar(bytes: Uint8Array): Sidecar {
     visibility: fields.get(KEY.visibility) === 1 ? "public" : "private",
     ...(typeof owner === "string" ? { owner } : {}),
     ...(grant instanceof Uint8Array ? { grantSha256: grant } : {}),
+    ...(payment instanceof Uint8Array ? { payment } : {}),
   };
 }
 
