@@ -171,8 +171,62 @@ CREATE TABLE assay.anchor_batches (
 );
 `;
 
+const CLAIMS = `
+-- What a payment moves into its channel besides its voucher; absent for everything but deposits.
+ALTER TABLE assay.payments ADD COLUMN deposit_atomic numeric(78, 0) CHECK (deposit_atomic >= 0);
+
+-- Takes a voucher in one round trip: the channel's row is locked, what is under way on it is summed behind the lock (each
+-- statement here has a snapshot of its own), and the claim is written, or not. \`own_ids\` are payments of the caller whose
+-- receipts are durable and not yet in these rows: they count with what they were charged, and not with their caps.
+CREATE FUNCTION assay.take_voucher(
+  in_payment bytea, in_channel bytea, in_network text, in_payer text, in_asset text, in_pay_to text, in_cap numeric,
+  in_max numeric, in_deposit numeric, in_fingerprint bytea, in_key text, in_taken_by text, in_now_ms bigint,
+  in_deadline_s bigint, in_settlement text, own_ids bytea[], own_amounts numeric[]
+) RETURNS TABLE (
+  outcome text, charged numeric, reserved numeric, balance numeric, under_way bigint
+) LANGUAGE plpgsql AS $take$
+DECLARE
+  c assay.channels%ROWTYPE;
+  settled_sum numeric;
+  deposit_sum numeric;
+BEGIN
+  -- The claim is a lock: a crash that takes it leaves no receipt either.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  SELECT * INTO c FROM assay.channels WHERE channel_id = in_channel FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN QUERY SELECT 'missing'::text, 0::numeric, 0::numeric, 0::numeric, 0::bigint;
+    RETURN;
+  END IF;
+  SELECT COALESCE(SUM(o.amount), 0), COALESCE(SUM(p.cap_atomic) FILTER (WHERE o.amount IS NULL), 0),
+      COALESCE(SUM(p.deposit_atomic) FILTER (WHERE o.amount IS NOT NULL), 0), COUNT(*)
+    INTO settled_sum, reserved, deposit_sum, under_way
+    FROM assay.payments p LEFT JOIN unnest(own_ids, own_amounts) AS o(id, amount) ON o.id = p.payment_id
+    WHERE p.channel_id = in_channel AND p.state = 'taken';
+  charged := c.charged + settled_sum;
+  balance := c.balance + deposit_sum;
+  IF EXISTS (SELECT 1 FROM assay.payments p WHERE p.payment_id = in_payment
+      OR (p.payer = in_payer AND p.idempotency_key = in_key)) THEN
+    outcome := 'known';
+  ELSIF in_max < charged + reserved + in_cap THEN
+    outcome := 'low';
+  ELSIF in_max > balance + COALESCE(in_deposit, 0) THEN
+    outcome := 'balance';
+  ELSE
+    INSERT INTO assay.payments (payment_id, network, scheme, payer, asset, pay_to, cap_atomic, state, fingerprint,
+        idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, channel_id, deposit_atomic, updated_at_ms)
+      VALUES (in_payment, in_network, 'batch-settlement', in_payer, in_asset, in_pay_to, in_cap, 'taken', in_fingerprint,
+        in_key, in_taken_by, in_now_ms, in_deadline_s, in_settlement, in_channel, in_deposit, in_now_ms)
+      ON CONFLICT DO NOTHING;
+    outcome := CASE WHEN FOUND THEN 'taken' ELSE 'known' END;
+  END IF;
+  RETURN NEXT;
+END
+$take$;
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
   { version: 2, name: "payments, channels, transactions and batches", sql: PAYMENTS },
+  { version: 3, name: "deposits, and claims of vouchers", sql: CLAIMS },
 ];

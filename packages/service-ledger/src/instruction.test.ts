@@ -1,5 +1,5 @@
-import { AssayError, bytesToHex, decodeCbor, encodeCbor } from "@assay/core";
-import type { CborValue } from "@assay/core";
+import { bytesToHex, decodeCbor, encodeCbor } from "@assay/core";
+import type { AssayError, CborValue } from "@assay/core";
 import type { Address, Hex, Payment } from "@assay/x402";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
