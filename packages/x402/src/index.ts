@@ -1,3 +1,65 @@
+export {
+  BATCH_SETTLEMENT,
+  ERC3009_DEPOSIT_COLLECTOR,
+  EXACT_PERMIT2_PROXY,
+  PERMIT2,
+  PERMIT2_DEPOSIT_COLLECTOR,
+  UPTO_PERMIT2_PROXY,
+  ZERO_ADDRESS,
+} from "./addresses.ts";
+export {
+  cancelDigest,
+  channelIdOf,
+  claimBatchDigest,
+  depositNonce,
+  noncePaymentId,
+  permit2612Digest,
+  permit2PaymentId,
+  permitDepositDigest,
+  permitExactDigest,
+  permitUptoDigest,
+  receiveDigest,
+  refundDigest,
+  transferDigest,
+  voucherDigest,
+  voucherPaymentId,
+} from "./digests.ts";
+export {
+  EIP2612_GAS_SPONSORING,
+  PAYMENT_IDENTIFIER,
+  isPaymentIdentifier,
+  offeredExtensions,
+  readIdentifier,
+  readSponsored,
+  sponsoredToJson,
+} from "./extensions.ts";
+export { addressOfKey, checksumAddress, fromHex, toHex } from "./hex.ts";
+export { decodeHeader, encodeHeader } from "./header.ts";
+export {
+  EXPIRY_SLACK_SECONDS,
+  MAX_HEADER_CHARS,
+  MAX_QUOTE_BODY_BYTES,
+  MAX_UINT128,
+  MAX_UINT256,
+  MAX_WITHDRAW_DELAY_SECONDS,
+  MIN_WITHDRAW_DELAY_SECONDS,
+} from "./limits.ts";
+export { chainIdOf, networkOfChain, networkOfV1Name, v1NameOf } from "./networks.ts";
+export { encodePayment, parsePaymentDocument, parsePaymentHeader, paymentDocument, sponsoredOf } from "./payload.ts";
+export type { PaymentHeaderName, QuoteEcho } from "./payload.ts";
+export { channelConfigToJson, parseChannelConfig, parsePayment, paymentToJson } from "./payment.ts";
+export { encodePaymentRequired, parsePaymentRequired, paymentRequiredDocument, paymentRequiredV1 } from "./required.ts";
+export type { ParsedQuote } from "./required.ts";
+export { parseRequirements, readChannelState, requirementsToJson } from "./requirements.ts";
+export {
+  channelOutcome,
+  encodeSettlementResponse,
+  parseSettlementDocument,
+  parseSettlementResponse,
+  settlementDocument,
+} from "./settlement.ts";
+export { batchDomain, hashWords, permit2Domain, tokenDomain, typedDigest } from "./typed-data.ts";
+export type { TokenDomain, Word } from "./typed-data.ts";
 export type {
   Address,
   ChannelConfig,
