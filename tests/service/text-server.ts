@@ -6,7 +6,8 @@ import { pino } from "pino";
 import { AssayError, bytesToHex, utf8ToBytes } from "@assay/core";
 import { ed25519Signer, nodeSuite, randomSeed } from "@assay/driver-crypto";
 import { openLog } from "@assay/driver-log";
-import type { ExecutedText, Frame, TextExecutor, TextOutcome, TextRequest } from "@assay/protocol";
+import type { FileLog } from "@assay/driver-log";
+import type { ExecutedText, Frame, PaymentDesk, TextExecutor, TextOutcome, TextRequest } from "@assay/protocol";
 import {
   PROFILE,
   createIssuer,
@@ -22,6 +23,7 @@ import {
   createItemMemory,
   createMetrics,
   createOpeningVault,
+  createPayments,
   createRecorder,
   decodeRecord,
   decodeSidecar,
@@ -32,6 +34,9 @@ import type {
   GatewayModules,
   GatewayOptions,
   ListedTextModel,
+  PaymentModules,
+  PaymentOptions,
+  Payments,
   Recorder,
   TextCaller,
   TextEnd,
@@ -76,6 +81,8 @@ export type TextServer = {
   readonly url: string;
   readonly gateway: Gateway;
   readonly modules: TextModules;
+  readonly log: FileLog;
+  readonly payments: Payments | undefined;
   readonly events: readonly RouteEvent[];
   readonly callers: readonly TextCaller[];
   readonly lines: readonly string[];
@@ -94,6 +101,12 @@ export type TextServerOptions = {
   readonly recorder?: (recorder: Recorder) => TextRecorder;
   readonly models?: readonly ListedTextModel[];
   readonly maxBodyBytes?: number;
+  /** Takes payments: candidates are then priced under their models, ten tokens in and what the request allows out. */
+  readonly desk?: PaymentDesk;
+  readonly paid?: PaymentOptions & Partial<PaymentModules>;
+  /** What runs tensors. */
+  readonly infer?: Partial<GatewayModules["infer"]>;
+  readonly api?: (parts: { readonly recorder: Recorder; readonly log: FileLog }) => Partial<ApiModules>;
 };
 
 async function makeIssuer(role: "node" | "gateway", uses: readonly KeyUse[]): Promise<Issuer> {
@@ -161,7 +174,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
         return Promise.reject(
           new AssayError("model_not_found", `There is no model named ${parsed.model}.`, { hints: [] }),
         );
-      const { name, executor, service } = candidate;
+      const { name, executor, service, model = parsed.model } = candidate;
       const told = (what: RouteEvent["what"], facts?: TextEnd): void => {
         events.push({ candidate: name, what, ...(facts ? { facts } : {}) });
       };
@@ -173,6 +186,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
           model: { name: candidate.model ?? parsed.model },
           modelName: candidate.model ?? parsed.model,
         },
+        subject: `model:${model}`,
         service: service ?? (() => ({ route: { chosen: executor.subject } })),
         started: () => told("started"),
         firstByte: () => told("firstByte"),
@@ -180,10 +194,36 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
       });
     },
   };
+  const vault = createOpeningVault(new Uint8Array(32));
+  const payments =
+    options.desk &&
+    createPayments(
+      {
+        desk: options.desk,
+        log,
+        vault,
+        suite: nodeSuite,
+        metrics,
+        now: Date.now,
+        onError: (error) => lines.push(`payments: ${String(error)}`),
+        ...options.paid,
+      },
+      options.paid,
+    );
   const modules: TextModules = {
-    router,
+    router: options.desk
+      ? {
+          ...router,
+          priced: (parsed) =>
+            Promise.resolve({
+              subjects: options.candidates.map(({ model = parsed.model }) => `model:${model}` as const),
+              most: { inputTokens: 10, outputTokens: parsed.parameters.max_tokens ?? 10 },
+            }),
+        }
+      : router,
+    payments,
     recorder: options.recorder?.(recorder) ?? (recorder as unknown as TextRecorder),
-    vault: createOpeningVault(new Uint8Array(32)),
+    vault,
     suite: nodeSuite,
     now: Date.now,
     random: (bytes) => new Uint8Array(randomBytes(bytes)),
@@ -213,8 +253,21 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
           },
         },
         textModels: () => Promise.resolve(options.models ?? []),
+        ...options.api?.({ recorder, log }),
       } as unknown as ApiModules),
-      infer: { metrics } as unknown as GatewayModules["infer"],
+      infer: {
+        metrics,
+        auth,
+        recorder: modules.recorder,
+        vault,
+        suite: nodeSuite,
+        now: Date.now,
+        nodeSubject: "urn:assay:node:scripted",
+        onReceipt: () => undefined,
+        maxBodyBytes: modules.maxBodyBytes,
+        payments,
+        ...options.infer,
+      } as unknown as GatewayModules["infer"],
       text: modules,
       logger: pino({ level: "info", base: null }, { write: (line: string) => lines.push(line) }),
     },
@@ -226,6 +279,8 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     url: gateway.url,
     gateway,
     modules,
+    log,
+    payments,
     events,
     callers,
     lines,

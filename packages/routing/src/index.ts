@@ -22,6 +22,7 @@ export { ASSURANCES, checkAssurancePolicy, DEFAULT_ASSURANCE_POLICY, MAX_TIERS, 
 export type { Assurance, AssurancePolicy, AssuranceTier, DemandedAssurance } from "./assurance.ts";
 export { MAX_ATTESTATION_AGE_MS } from "./request.ts";
 export type { RoutePolicy, RouteRequest, TokenBounds } from "./request.ts";
+export { LASTING_REFUSALS } from "./limits.ts";
 export type { Refusal } from "./limits.ts";
 export { WEIGHTS } from "./score.ts";
 export type { Weights, WeightTable } from "./score.ts";

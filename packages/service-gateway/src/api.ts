@@ -150,7 +150,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     const env: { readonly onFailure?: (error: unknown) => void } | undefined = context.env;
     env?.onFailure?.(error);
     modules.metrics.refusals.inc({ code: problem.body.code });
-    return new Response(JSON.stringify(problem.body), {
+    return new Response(JSON.stringify({ ...problem.more, ...problem.body }), {
       status: problem.status,
       headers: { ...problem.headers, "content-type": "application/json" },
     });

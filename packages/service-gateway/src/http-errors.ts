@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import { AssayError, isAssayError } from "@assay/core";
 import { retryAfterOf } from "@assay/protocol";
 import { HTTPException } from "hono/http-exception";
+import { paymentAnswerOf } from "./payments/problem.ts";
 
 /** Status by code; a code that is not listed is the caller's fault (400) if it names their input, else 500. */
 const STATUS: Readonly<Record<string, number>> = {
@@ -114,6 +115,10 @@ const STATUS: Readonly<Record<string, number>> = {
   issuer_key_missing: 500,
   keyset_expired: 500,
   opening_unreadable: 500,
+  payment_unavailable: 503,
+  chain_unavailable: 503,
+  listing_not_found: 404,
+  answer_not_kept: 409,
 };
 /** Seconds after which a refused caller may try again, when the error names no time itself. */
 const RETRY_AFTER: Readonly<Record<number, string>> = { 429: "1", 503: "1", 507: "30" };
@@ -121,6 +126,8 @@ const RETRY_AFTER: Readonly<Record<number, string>> = { 429: "1", 503: "1", 507:
 export type HttpProblem = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
+  /** Members of the body beside the error's own. */
+  readonly more?: Readonly<Record<string, unknown>>;
   readonly body: {
     readonly error: string;
     readonly code: string;
@@ -155,13 +162,16 @@ export function problemOf(error: unknown): HttpProblem {
       },
     };
   }
+  const body = { error: error.message, code: error.code, hints: error.hints, docs: error.docsPath };
+  const payment = paymentAnswerOf(error);
+  if (payment) return { status: payment.status, headers: payment.headers, body, more: payment.body };
   const status = STATUS[error.code] ?? 400;
   const afterMs = RETRY_AFTER[status] === undefined ? undefined : retryAfterOf(error);
   const retry = afterMs === undefined ? RETRY_AFTER[status] : String(Math.max(1, Math.ceil(afterMs / 1000)));
   return {
     status,
     headers: retry === undefined ? {} : { "retry-after": retry },
-    body: { error: error.message, code: error.code, hints: error.hints, docs: error.docsPath },
+    body,
   };
 }
 
@@ -174,7 +184,7 @@ export function sendProblem(response: ServerResponse, error: unknown, requestId:
       "content-type": "application/json",
       "x-request-id": requestId,
     });
-    response.end(JSON.stringify(problem.body));
+    response.end(JSON.stringify({ ...problem.more, ...problem.body }));
   } else response.destroy();
   return problem;
 }

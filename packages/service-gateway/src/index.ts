@@ -17,18 +17,29 @@ export { openLogState } from "./log-state.ts";
 export type { ChainCoverage, LogState } from "./log-state.ts";
 export { createMetrics } from "./metrics.ts";
 export type { GaugeSource, Metrics } from "./metrics.ts";
+export { createPayments } from "./payments/payments.ts";
+export type { PaymentModules, PaymentOptions, Payments } from "./payments/payments.ts";
+export type { IndividualFacts } from "./payments/answer.ts";
 export { createOpeningVault } from "./openings.ts";
 export type { OpeningVault } from "./openings.ts";
 export { decodeSidecar, encodeSidecar } from "./sidecar.ts";
 export type { Sidecar } from "./sidecar.ts";
 export { createRecorder, grantOf } from "./recorder.ts";
-export type { ExecutionDraft, GatewayDraft, Issuers, Recorded, Recorder, SignedDraft } from "./recorder.ts";
+export type {
+  ExecutionDraft,
+  GatewayDraft,
+  Issuers,
+  Recorded,
+  RecordedPayment,
+  Recorder,
+  SignedDraft,
+} from "./recorder.ts";
 export { createItemMemory } from "./openai/items.ts";
 export type { TextModules } from "./openai/handle-text.ts";
 export type { TextOptions } from "./openai/limits.ts";
 export type { ListedTextModel } from "./openai/models.ts";
 export type { TextRecorder } from "./openai/record.ts";
-export type { Routed, TextCaller, TextEnd, TextRouter, TextServiceParts } from "./openai/types.ts";
+export type { PricedText, Routed, TextCaller, TextEnd, TextRouter, TextServiceParts } from "./openai/types.ts";
 export { openAssurancePolicyStore } from "./route/assurance-store.ts";
 export type { AssurancePolicyStore } from "./route/assurance-store.ts";
 export { openContractStore } from "./route/contracts.ts";

@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { AssayError, bytesToBase64Url, bytesToHex } from "@assay/core";
+import { AssayError, bytesToBase64Url, bytesToHex, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import {
   encodeInferResponse,
@@ -13,11 +13,17 @@ import {
 } from "@assay/protocol";
 import type { RoutingOptions, RuntimeProfile } from "@assay/protocol";
 import { PROFILE } from "@assay/receipts";
-import type { ServiceClaims } from "@assay/receipts";
+import type { RetentionClass, ServiceClaims } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Auditor } from "./nodes/audit.ts";
+import { MAX_ANSWER_BYTES } from "./openings.ts";
 import type { OpeningVault } from "./openings.ts";
+import { recordHeaders } from "./payments/answer.ts";
+import type { RecordFacts } from "./payments/answer.ts";
+import { payable } from "./payments/payable.ts";
+import type { Paying, Payments } from "./payments/payments.ts";
+import { chargeWhole } from "./payments/whole.ts";
 import { readBody } from "./read-body.ts";
 import { grantOf } from "./recorder.ts";
 import type { Recorder } from "./recorder.ts";
@@ -46,7 +52,7 @@ export type ExecuteModel = (request: {
   readonly signal: AbortSignal;
   readonly clientNonce?: Uint8Array;
   readonly preprocessingDigest?: Uint8Array;
-  readonly principal?: { readonly caller: string; readonly authentication: "token" };
+  readonly principal?: { readonly caller: string; readonly authentication: "token" | "payment" };
   /** What the caller asks of the route; absent when nothing. */
   readonly routing?: RoutingOptions;
 }) => Promise<{
@@ -80,6 +86,8 @@ export type InferModules = {
   readonly nodeSubject: string;
   readonly now: () => number;
   readonly maxBodyBytes: number;
+  /** Takes payments; without it everything is free. */
+  readonly payments?: Payments | undefined;
   /** Takes executions that are to be run again; what it does is behind everybody's answers. */
   readonly auditor?: Pick<Auditor, "wants" | "offer"> | undefined;
   /** Told of each receipt, so that it can be found before the index has it. */
@@ -93,6 +101,9 @@ export type InferOutcome = {
   readonly model: string;
   readonly engineMs: number;
   readonly receiptMs: number;
+  readonly paymentId?: string;
+  /** Whether the answer was paid for before, and was given again. */
+  readonly replayed?: true;
 };
 
 /**
@@ -106,7 +117,6 @@ export async function handleInfer(
   target: { readonly name: string; readonly version: number | undefined },
   requestId: string,
 ): Promise<InferOutcome> {
-  const { recorder, suite, metrics } = modules;
   const { headers } = request;
   const signal = connectionSignal(request.socket);
   const body = await readBody(request, {
@@ -122,17 +132,83 @@ export async function handleInfer(
   const retention = retentionOf(single(headers["assay-retention"]));
   const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
   const preprocessing = hexHeader(headers, "assay-preprocessing-digest", 32, 32);
-  const execution = await modules.execute({
+  const { payments } = modules;
+  const paying =
+    payments &&
+    (await payments.take(
+      { subjects: [`model:${model.name}`], most: { milliseconds: payments.limits.inferMs } },
+      payable(request, body, signal),
+      "application/octet-stream",
+    ));
+  if (paying?.kind === "replay") {
+    const { status, headers: sent, body: bytes } = paying.answer;
+    response.writeHead(status, { ...sent, "content-length": bytes.length });
+    response.end(bytes);
+    return { status, receiptId: paying.receiptId, model: model.name, engineMs: 0, receiptMs: 0, replayed: true };
+  }
+  const asked: Asked = {
     requestedName: target.version === undefined ? target.name : `${target.name}@${target.version}`,
     model,
+    infer,
     profile: profileOf(single(headers["assay-profile"])),
+    retention,
+    keeps: headers["assay-retention"] === undefined || retention !== "none",
+    nonce,
+    preprocessing,
+    caller,
+    paying,
+    routing: asksOfRoute(headers) ? parseRouting(undefined, routingHeaders(headers)) : undefined,
+    signal,
+    requestId,
+    startedMs,
+  };
+  if (!paying) return answer(modules, response, asked);
+  try {
+    return await answer(modules, response, asked);
+  } catch (error) {
+    // A log that does not answer may have the record all the same: then the recorder tells the payment what became of it.
+    if (!isAssayError(error) || error.code !== "log_unreachable") await paying.release();
+    throw error;
+  }
+}
+
+type Asked = {
+  readonly requestedName: string;
+  readonly model: ServableModel;
+  readonly infer: ReturnType<typeof parseInferRequest>;
+  readonly profile: RuntimeProfile;
+  readonly retention: RetentionClass;
+  /** Whether the answer may be kept for whoever paid: not when its caller said that nothing is to be. */
+  readonly keeps: boolean;
+  readonly nonce: Uint8Array | undefined;
+  readonly preprocessing: Uint8Array | undefined;
+  readonly caller: Caller | undefined;
+  readonly paying: Paying | undefined;
+  readonly routing: RoutingOptions | undefined;
+  readonly signal: AbortSignal;
+  readonly requestId: string;
+  readonly startedMs: number;
+};
+
+/** Runs, records and sends. Throws while nothing was sent. */
+async function answer(modules: InferModules, response: ServerResponse, asked: Asked): Promise<InferOutcome> {
+  const { recorder, suite, metrics, payments } = modules;
+  const { requestedName, model, infer, retention, nonce, preprocessing, caller, paying, routing } = asked;
+  const principal = caller
+    ? { caller: caller.owner, authentication: "token" as const }
+    : paying && { caller: paying.account, authentication: "payment" as const };
+  const owner = caller?.owner ?? paying?.account;
+  const execution = await modules.execute({
+    requestedName,
+    model,
+    profile: asked.profile,
     inputs: infer.inputs,
     ...(infer.outputs ? { outputs: infer.outputs.map(({ name }) => name) } : {}),
-    signal,
+    signal: asked.signal,
     ...(nonce ? { clientNonce: nonce } : {}),
     ...(preprocessing ? { preprocessingDigest: preprocessing } : {}),
-    ...(caller ? { principal: { caller: caller.owner, authentication: "token" as const } } : {}),
-    ...(asksOfRoute(headers) ? { routing: parseRouting(undefined, routingHeaders(headers)) } : {}),
+    ...(principal ? { principal } : {}),
+    ...(routing ? { routing } : {}),
   });
   const ranMs = performance.now();
   // The answer is encoded before anything is signed: an output that cannot be sent must not leave a receipt.
@@ -144,6 +220,30 @@ export async function handleInfer(
     outputs: execution.outputs.map((tensor, i) => ({ tensor, binary: wanted?.[i]?.binary ?? infer.binaryOutput })),
   });
   const grant = grantOf(suite, execution.masterSalt);
+  const receiptId = bytesToHex(execution.receiptId);
+  const head = {
+    "content-type": encoded.contentType,
+    ...(encoded.headerLength === undefined ? {} : { "inference-header-content-length": String(encoded.headerLength) }),
+    "x-request-id": asked.requestId,
+    "assay-receipt-id": receiptId,
+    "assay-opening": bytesToBase64Url(execution.masterSalt),
+    "assay-grant": bytesToHex(grant),
+  };
+  const opening =
+    retention === "server-encrypted"
+      ? modules.vault.seal(execution.receiptId, execution.masterSalt, execution.requestFields, execution.responseFields)
+      : NOTHING;
+  const charged =
+    paying && payments
+      ? chargeWhole(payments, paying, {
+          receiptId: execution.receiptId,
+          subject: `model:${model.name}`,
+          used: { milliseconds: Math.ceil(execution.engineMs) },
+          opening,
+          form: { status: 200, headers: head, body: () => joinBody(encoded) },
+          keeps: asked.keeps && encoded.byteLength <= MAX_ANSWER_BYTES,
+        })
+      : undefined;
   const recorded = await recorder.record({
     receiptId: execution.receiptId,
     subject: execution.subject,
@@ -157,26 +257,19 @@ export async function handleInfer(
       route: { chosen: execution.node ?? modules.nodeSubject },
       assurance: { asked: "vanilla", given: "vanilla" },
       ...execution.service,
+      ...charged?.claims,
       retention,
     }),
     model: model.name,
     manifestDigest: model.manifestDigest,
     mode: "vanilla",
-    ...(caller ? { owner: caller.owner } : {}),
+    ...(owner === undefined ? {} : { owner }),
     grantSha256: suite.sha256(grant),
     ...(execution.envelope ? { envelope: execution.envelope } : {}),
-    opening:
-      retention === "server-encrypted"
-        ? modules.vault.seal(
-            execution.receiptId,
-            execution.masterSalt,
-            execution.requestFields,
-            execution.responseFields,
-          )
-        : NOTHING,
+    opening: charged?.opening ?? opening,
+    ...(charged ? { payment: charged.payment } : {}),
   });
   const durableMs = performance.now();
-  const receiptId = bytesToHex(execution.receiptId);
   modules.onReceipt(receiptId, recorded.logIndex);
   const { auditor } = modules;
   const assurance = execution.service?.assurance?.given ?? "vanilla";
@@ -192,7 +285,7 @@ export async function handleInfer(
       assurance,
       work: {
         kind: "tensor",
-        requestedName: target.version === undefined ? target.name : `${target.name}@${target.version}`,
+        requestedName,
         model,
         inputs: infer.inputs,
         ...(infer.outputs ? { outputs: infer.outputs.map(({ name }) => name) } : {}),
@@ -200,27 +293,36 @@ export async function handleInfer(
       },
     });
   }
+  const facts: RecordFacts = { receiptId, logIndex: recorded.logIndex, executionDigest: bytesToHex(digest) };
+  const individual =
+    payments && paying
+      ? await payments.individual(paying.open.settlement, {
+          ...facts,
+          serviceDigest: bytesToHex(recorded.service.digest),
+        })
+      : undefined;
   response.writeHead(200, {
-    "content-type": encoded.contentType,
+    ...(charged?.headers ?? head),
     "content-length": encoded.byteLength,
-    ...(encoded.headerLength === undefined ? {} : { "inference-header-content-length": encoded.headerLength }),
-    "x-request-id": requestId,
-    "assay-receipt-id": receiptId,
-    "assay-execution-digest": bytesToHex(recorded.execution.digest),
-    "assay-opening": bytesToBase64Url(execution.masterSalt),
-    "assay-grant": bytesToHex(grant),
-    "assay-log-index": recorded.logIndex,
+    ...recordHeaders(individual ? { ...facts, individual } : facts),
   });
   if (encoded.byteLength <= COPIED_BYTES) response.end(joinBody(encoded));
   else {
     for (const chunk of encoded.chunks) response.write(chunk);
     response.end();
   }
-  metrics.inferSeconds.observe((durableMs - startedMs) / 1000);
+  metrics.inferSeconds.observe((durableMs - asked.startedMs) / 1000);
   metrics.engineSeconds.observe(execution.engineMs / 1000);
   metrics.receiptSeconds.observe((durableMs - ranMs) / 1000);
   metrics.receipts.inc();
-  return { status: 200, receiptId, model: model.name, engineMs: execution.engineMs, receiptMs: durableMs - ranMs };
+  return {
+    status: 200,
+    receiptId,
+    model: model.name,
+    engineMs: execution.engineMs,
+    receiptMs: durableMs - ranMs,
+    ...(paying ? { paymentId: paying.paymentId } : {}),
+  };
 }
 
 const ROUTED = new Set(ROUTING_HEADERS);

@@ -15,6 +15,7 @@ export type Metrics = {
   readonly textTokens: Counter<"dialect" | "kind">;
   readonly textStreams: Gauge;
   readonly textIncomplete: Counter<"dialect">;
+  readonly payments: Counter<"scheme" | "outcome">;
 };
 
 /** Figures read when somebody asks, by name and help text. */
@@ -96,6 +97,12 @@ export function createMetrics(gauges: readonly GaugeSource[]): Metrics {
       registers,
     }),
     textStreams: new Gauge({ name: "assay_text_streams_open", help: "Streams under way.", registers }),
+    payments: new Counter({
+      name: "assay_payments_total",
+      help: "Payments by scheme and what became of them: required, refused, charged, released, stuck, replayed, not_kept.",
+      labelNames: ["scheme", "outcome"],
+      registers,
+    }),
     textIncomplete: new Counter({
       name: "assay_text_incomplete_total",
       help: "Answers that ended before their engine had ended them.",

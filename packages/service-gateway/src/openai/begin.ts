@@ -1,5 +1,5 @@
 import { isAssayError } from "@assay/core";
-import type { Frame, ParsedText, TextExecution } from "@assay/protocol";
+import type { Frame, ListingSubject, ParsedText, TextExecution } from "@assay/protocol";
 import type { Routed, TextCaller, TextRouter } from "./types.ts";
 
 /** What every try is made with; ids and salts are new for each, because a node that failed has seen its own. */
@@ -8,6 +8,8 @@ export type TryRequest = {
   readonly parsed: ParsedText;
   readonly caller: TextCaller;
   readonly clientNonce?: Uint8Array;
+  /** Listings that were quoted, when somebody pays. */
+  readonly subjects?: ReadonlySet<ListingSubject>;
   readonly signal: AbortSignal;
 };
 
@@ -70,14 +72,14 @@ function isRetryable(error: unknown): boolean {
  * most `maxTries` times. Nothing was sent to the client until this resolves. Throws the last failure.
  */
 export async function beginText(modules: TryModules, request: TryRequest, maxTries: number): Promise<Begun> {
-  const { parsed, caller, signal } = request;
+  const { parsed, caller, signal, subjects } = request;
   const exclude = new Set<string>();
   const failed: Try[] = [];
   let failure: unknown;
   for (;;) {
     let routed: Routed;
     try {
-      routed = await modules.router.route(parsed, caller, { exclude, signal });
+      routed = await modules.router.route(parsed, caller, { exclude, signal, ...(subjects ? { subjects } : {}) });
     } catch (error) {
       throw failed.length > 0 ? failure : error;
     }

@@ -8,12 +8,18 @@ import type { Metrics } from "../metrics.ts";
 import { readBody } from "../read-body.ts";
 import type { BodyBudget } from "../read-body.ts";
 import { grantOf } from "../recorder.ts";
+import { MAX_ANSWER_BYTES } from "../openings.ts";
+import { completeAnswer, streamEnd } from "../payments/answer.ts";
+import type { RecordFacts } from "../payments/answer.ts";
+import { NOT_KEPT, PAID_HEADERS, payable } from "../payments/payable.ts";
+import type { Paying } from "../payments/payments.ts";
 import { hexHeader, retentionOf, single } from "../request-headers.ts";
 import { beginText } from "./begin.ts";
 import type { Begun, TryModules } from "./begin.ts";
 import type { ItemMemory } from "./items.ts";
 import type { TEXT_DEFAULTS } from "./limits.ts";
 import { problemOf } from "../http-errors.ts";
+import { chargeText, gather, payText, sendComplete } from "./pay.ts";
 import { assertKeepable, recordText } from "./record.ts";
 import type { RecordModules, RecordedText } from "./record.ts";
 import { drained, endWithin, eventText } from "./sse.ts";
@@ -34,6 +40,7 @@ export type TextLimits = { readonly [name in keyof typeof TEXT_DEFAULTS]: number
 
 /** Facts of one request that was answered or begun to be, for its log line; nothing that anybody wrote. */
 export type TextAnswered = {
+  readonly kind: "answered";
   readonly status: number;
   readonly receiptId: string;
   readonly model: string;
@@ -48,7 +55,10 @@ export type TextAnswered = {
   readonly finish?: TextOutcome["finish"];
   /** What broke it off, or kept its receipt from being written. */
   readonly failure?: unknown;
+  readonly paymentId?: string;
 };
+/** A request that was paid for before, and got its answer again. */
+export type TextReplayed = { readonly kind: "replayed"; readonly receiptId: string };
 
 type Asked = {
   readonly dialect: TextDialect;
@@ -56,6 +66,9 @@ type Asked = {
   readonly parsed: ParsedText;
   readonly caller: TextCaller;
   readonly retention: RetentionClass;
+  /** What its header says in words; undefined without one. */
+  readonly saidRetention: RetentionClass | undefined;
+  readonly paying: Paying | undefined;
   readonly requestId: string;
   readonly startedMs: number;
 };
@@ -73,7 +86,7 @@ export async function handleText(
   response: ServerResponse,
   dialect: TextDialect,
   requestId: string,
-): Promise<TextAnswered> {
+): Promise<TextAnswered | TextReplayed> {
   const { headers } = request;
   const left = new AbortController();
   response.once("close", () => {
@@ -99,12 +112,47 @@ export async function handleText(
       ...(request.socket.remoteAddress === undefined ? {} : { remoteAddress: request.socket.remoteAddress }),
       ...(settlement === undefined ? {} : { settlement }),
     };
-    const begun = await beginText(
-      modules,
-      { body, parsed, caller, ...(nonce ? { clientNonce: nonce } : {}), signal: left.signal },
-      limits.maxTries,
-    );
-    const asked: Asked = { dialect, body, parsed, caller, retention, requestId, startedMs };
+    const { payments } = modules;
+    const paying =
+      payments && (await payText(payments, modules.router, parsed, caller, () => payable(request, body, left.signal)));
+    if (paying?.kind === "replay") {
+      sendComplete(response, paying.answer, limits.stallMs);
+      return { kind: "replayed", receiptId: paying.receiptId };
+    }
+    const known: TextCaller =
+      paying && owner === undefined
+        ? { ...caller, principal: { caller: paying.account, authentication: "payment" } }
+        : caller;
+    let begun: Begun;
+    try {
+      begun = await beginText(
+        modules,
+        {
+          body,
+          parsed,
+          caller: known,
+          ...(nonce ? { clientNonce: nonce } : {}),
+          ...(paying ? { subjects: new Set(paying.subjects) } : {}),
+          signal: left.signal,
+        },
+        limits.maxTries,
+      );
+    } catch (error) {
+      await paying?.release();
+      throw error;
+    }
+    const saidRetention = headers["assay-retention"] === undefined ? undefined : retention;
+    const asked: Asked = {
+      dialect,
+      body,
+      parsed,
+      caller: known,
+      retention,
+      saidRetention,
+      paying,
+      requestId,
+      startedMs,
+    };
     return await answer(modules, limits, response, left.signal, asked, begun);
   } finally {
     budget.give(body.length);
@@ -120,11 +168,12 @@ async function answer(
   begun: Begun,
 ): Promise<TextAnswered> {
   const { metrics } = modules;
-  const { dialect, parsed } = asked;
+  const { dialect, parsed, paying } = asked;
   const { routed } = begun;
   const firstFrameMs = performance.now() - asked.startedMs;
   metrics.textFirstFrameSeconds.observe({ dialect }, firstFrameMs / 1000);
   const started = headersOf(modules, asked, begun);
+  const gathered = paying && parsed.stream ? gather(MAX_ANSWER_BYTES) : undefined;
   const held: string[] = [];
   let frames = 0;
   let sent = 0;
@@ -132,13 +181,7 @@ async function answer(
   if (parsed.stream) metrics.textStreams.inc();
   try {
     if (parsed.stream) {
-      response.writeHead(200, {
-        "content-type": "text/event-stream; charset=utf-8",
-        // Compressed or gathered by a proxy on the way, a stream is none.
-        "cache-control": "no-cache, no-transform",
-        "x-accel-buffering": "no",
-        ...started,
-      });
+      response.writeHead(200, started);
     }
     let step: IteratorResult<{ readonly event?: string; readonly data: string; readonly final?: true }> = {
       done: false,
@@ -147,6 +190,7 @@ async function answer(
     while (!step.done) {
       const frame = step.value;
       frames++;
+      gathered?.add(eventText(frame));
       if (!parsed.stream) held.push(frame.data);
       else if (frame.final || held.length > 0) held.push(eventText(frame));
       else {
@@ -181,9 +225,26 @@ async function answer(
 
   const ranMs = performance.now();
   let recorded: RecordedText | undefined;
+  let facts: RecordFacts | undefined;
   if (executed) {
     try {
-      recorded = await recordText(modules, begun, executed, asked);
+      // What the client left is its to pay for; what failed here is not.
+      const left = parsed.stream && (signal.aborted || isCancelled(failure));
+      const owed = paying && (failure === undefined || left) ? paying : undefined;
+      if (paying && !owed) await paying.release();
+      if (failure !== undefined && owed) gathered?.add(brokenOff(dialect, failure, sent));
+      const charged =
+        owed &&
+        chargeText(owed, executed, {
+          dialect,
+          subject: routed.subject,
+          started,
+          body: gathered ? gathered.text() : held[0],
+          stream: !parsed.stream ? "no" : failure === undefined ? "whole" : "broken",
+          retention: asked.saidRetention,
+        });
+      recorded = await recordText(modules, begun, executed, asked, charged);
+      facts = await factsOf(modules, begun, recorded, owed);
       modules.onReceipt(bytesToHex(begun.receiptId), recorded.logIndex);
       if (dialect === "responses" && failure === undefined && parsed.parameters.store !== false)
         modules.items?.remember(executed.responseFields);
@@ -192,39 +253,36 @@ async function answer(
     } catch (error) {
       // Without a receipt there is no answer, whatever else went wrong before.
       failure = error;
+      // A log that does not answer may have the record all the same: then the recorder tells the payment what became of it.
+      if (!isAssayError(error) || error.code !== "log_unreachable") await paying?.release();
     }
-  }
+  } else await paying?.release();
   const receiptMs = performance.now() - ranMs;
   if (!parsed.stream) {
     const [text] = held;
-    if (failure !== undefined || !recorded || text === undefined)
+    if (failure !== undefined || !recorded || !facts || text === undefined)
       throw failure ?? new TypeError("An execution ended without an answer.");
-    response.writeHead(200, {
-      "content-type": "application/json",
-      "content-length": Buffer.byteLength(text),
-      ...started,
-      "assay-execution-digest": bytesToHex(recorded.execution.digest),
-      "assay-log-index": recorded.logIndex,
-      ...(recorded.retention === asked.retention ? {} : { "assay-retention": recorded.retention }),
-    });
-    endWithin(response, text, limits.stallMs);
-  } else if (failure !== undefined || !recorded) {
-    const { status, body } = problemOf(failure ?? new TypeError("An execution ended without an answer."));
-    const problem = { message: body.error, code: body.code, hints: body.hints, docsPath: body.docs };
-    endWithin(response, eventText(errorFrame(dialect, problem, status, sent)), limits.stallMs);
+    if (recorded.form) sendComplete(response, completeAnswer(recorded.form, facts), limits.stallMs);
+    else {
+      response.writeHead(200, {
+        ...started,
+        "content-length": Buffer.byteLength(text),
+        "assay-execution-digest": facts.executionDigest,
+        "assay-log-index": facts.logIndex,
+        ...(recorded.retention === asked.retention ? {} : { "assay-retention": recorded.retention }),
+      });
+      endWithin(response, text, limits.stallMs);
+    }
+  } else if (failure !== undefined || !recorded || !facts) {
+    const broken = failure ?? new TypeError("An execution ended without an answer.");
+    endWithin(response, brokenOff(dialect, broken, sent), limits.stallMs);
   } else {
-    const last = JSON.stringify({
-      receipt_id: bytesToHex(begun.receiptId),
-      execution_digest: bytesToHex(recorded.execution.digest),
-      log_index: recorded.logIndex,
-      ...(recorded.retention === asked.retention ? {} : { retention: recorded.retention }),
-    });
-    // The comment is for whoever reads the raw stream; parsers pass over it. `[DONE]` is of the older dialects alone.
-    const done = dialect === "responses" ? "" : "data: [DONE]\n\n";
-    endWithin(response, `${held.join("")}: assay ${last}\n\n${done}`, limits.stallMs);
+    endWithin(response, `${held.join("")}${endOf(dialect, asked, recorded, facts)}`, limits.stallMs);
   }
   return {
+    kind: "answered",
     status: 200,
+    ...(paying ? { paymentId: paying.paymentId } : {}),
     receiptId: bytesToHex(begun.receiptId),
     model: parsed.model,
     node: routed.executor.subject,
@@ -236,6 +294,43 @@ async function answer(
     ...(recorded ? { receiptMs } : {}),
     ...(failure === undefined ? {} : { failure }),
   };
+}
+
+/** What follows the last frames of a stream that is complete, once its receipt is durable. */
+function endOf(dialect: TextDialect, asked: Asked, { form, retention }: RecordedText, facts: RecordFacts): string {
+  if (form?.stream) return streamEnd(form.stream, facts);
+  const last = JSON.stringify({
+    receipt_id: facts.receiptId,
+    execution_digest: facts.executionDigest,
+    log_index: facts.logIndex,
+    ...(retention === asked.retention ? {} : { retention }),
+  });
+  // The comment is for whoever reads the raw stream; parsers pass over it. `[DONE]` is of the older dialects alone.
+  return `: assay ${last}\n\n${dialect === "responses" ? "" : "data: [DONE]\n\n"}`;
+}
+
+/** The event that a stream ends with when it is not complete. */
+function brokenOff(dialect: TextDialect, failure: unknown, sent: number): string {
+  const { status, body } = problemOf(failure);
+  const problem = { message: body.error, code: body.code, hints: body.hints, docsPath: body.docs };
+  return eventText(errorFrame(dialect, problem, status, sent));
+}
+
+function isCancelled(failure: unknown): boolean {
+  return isAssayError(failure) && failure.code === "request_cancelled";
+}
+
+/** What follows from a durable record, with what a settlement of its own adds. */
+async function factsOf(
+  { payments }: TextModules,
+  { receiptId }: Begun,
+  { logIndex, execution, service }: RecordedText,
+  paying: Paying | undefined,
+): Promise<RecordFacts> {
+  const facts = { receiptId: bytesToHex(receiptId), logIndex, executionDigest: bytesToHex(execution.digest) };
+  if (!payments || !paying || paying.open.settlement !== "individual") return facts;
+  const receipt = { ...facts, serviceDigest: bytesToHex(service.digest) };
+  return { ...facts, individual: await payments.individual("individual", receipt) };
 }
 
 /** Tells the router and the metrics how it ended. */
@@ -259,15 +354,29 @@ function settle(
   if (executed.finish === "incomplete") metrics.textIncomplete.inc({ dialect });
 }
 
-function headersOf({ suite }: TextModules, { requestId }: Asked, begun: Begun): Readonly<Record<string, string>> {
+/** The head of an answer, as far as it is known before the end. */
+function headersOf({ suite }: TextModules, asked: Asked, begun: Begun): Readonly<Record<string, string>> {
+  const { requestId, paying, parsed } = asked;
   return {
+    ...(parsed.stream ? STREAM_HEADERS : JSON_HEADERS),
     "x-request-id": requestId,
     "assay-receipt-id": bytesToHex(begun.receiptId),
     "assay-opening": bytesToBase64Url(begun.masterSalt),
     "assay-grant": bytesToHex(grantOf(suite, begun.masterSalt)),
     "assay-node": begun.routed.executor.subject,
+    ...(paying ? PAID_HEADERS : {}),
+    ...(paying && parsed.stream ? { ...paying.open.headers, "cache-control": "private, no-store, no-transform" } : {}),
+    ...(paying && parsed.stream && asked.saidRetention === "none" ? NOT_KEPT : {}),
   };
 }
+
+const JSON_HEADERS = { "content-type": "application/json" } as const;
+const STREAM_HEADERS = {
+  "content-type": "text/event-stream; charset=utf-8",
+  // Compressed or gathered by a proxy on the way, a stream is none.
+  "cache-control": "no-cache, no-transform",
+  "x-accel-buffering": "no",
+} as const;
 
 /** The headers that routing options may stand in, each as one text. */
 function assayHeaders(headers: IncomingMessage["headers"]): Readonly<Record<string, string | undefined>> {

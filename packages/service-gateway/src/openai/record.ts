@@ -1,13 +1,15 @@
 import { randomBytes } from "node:crypto";
 import { AssayError, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
-import type { ExecutedText, ParsedText } from "@assay/protocol";
+import type { Charge, ExecutedText, ParsedText } from "@assay/protocol";
 import { PROFILE, encodeClaims } from "@assay/receipts";
 import type { RetentionClass, ServiceClaims } from "@assay/receipts";
 import type { Auditor } from "../nodes/audit.ts";
 import { MAX_OPENING_BYTES } from "../openings.ts";
 import type { OpeningVault } from "../openings.ts";
 import { grantOf } from "../recorder.ts";
+import type { KeptForm } from "../payments/answer.ts";
+import type { Paying, Payments } from "../payments/payments.ts";
 import type { ExecutionDraft, Recorded } from "../recorder.ts";
 import type { Begun, Try } from "./begin.ts";
 import type { TextCaller } from "./types.ts";
@@ -26,6 +28,8 @@ export type RecordModules = {
   readonly vault: OpeningVault;
   readonly suite: Pick<CryptoSuite, "sha256">;
   readonly now: () => number;
+  /** Takes payments; without it everything is free. */
+  readonly payments?: Payments | undefined;
   /** Takes executions that are to be checked again; what it does is behind everybody's answers. */
   readonly auditor?: Pick<Auditor, "wants" | "offer"> | undefined;
   /** Told of each receipt, so that it can be found before the index has it. */
@@ -43,8 +47,18 @@ export function assertKeepable(retention: RetentionClass, bodyBytes: number): vo
   });
 }
 
+/** What is charged with a receipt, and the answer that is kept for whoever paid. */
+export type ChargedText = {
+  readonly paying: Paying;
+  readonly charge: Charge;
+  /** False when its caller wants nothing kept, or it is too large. */
+  readonly keepable: boolean;
+  /** The answer as it is sent, by what holds of its retention and whether it is kept. */
+  readonly form: (retention: RetentionClass, kept: boolean) => KeptForm;
+};
+
 /** A durable receipt. `retention` is what holds: `none` when an answer grew too large to be kept as was asked. */
-export type RecordedText = Recorded & { readonly retention: RetentionClass };
+export type RecordedText = Recorded & { readonly retention: RetentionClass; readonly form?: KeptForm };
 
 /** Makes the receipt of an execution durable. Throws the recorder's codes, and then there is no receipt. */
 export async function recordText(
@@ -52,12 +66,14 @@ export async function recordText(
   begun: Begun,
   executed: ExecutedText,
   asked: AskedText & { readonly retention: RetentionClass },
+  charged?: ChargedText,
 ): Promise<RecordedText> {
   const { caller } = asked;
   const { receiptId, masterSalt, routed } = begun;
   const parts = routed.service(executed);
   const mode = executed.mode ?? "vanilla";
   const { retention, opening } = openingOf(modules.vault, begun, executed, asked.retention);
+  const kept = charged && keepAnswer(modules, charged, receiptId, opening, retention);
   const tries = triesOf(begun, executed);
   const route = parts.route ?? { chosen: routed.executor.subject };
   const claims: Omit<ServiceClaims, "executionDigest"> = {
@@ -65,6 +81,10 @@ export async function recordText(
     receiptId,
     issuedAtMs: modules.now(),
     ...parts,
+    ...(charged ? { price: charged.charge.price, payment: charged.charge.payment } : {}),
+    ...(kept?.keptUntilMs === undefined
+      ? {}
+      : { promises: { ...parts.promises, answerKeptUntilMs: kept.keptUntilMs } }),
     route: tries === undefined ? route : { ...route, facts: { ...route.facts, tries } },
     assurance: parts.assurance ?? { asked: "vanilla", given: mode },
     retention,
@@ -90,16 +110,39 @@ export async function recordText(
     model: executed.modelName,
     manifestDigest: executed.manifestDigest,
     mode,
-    ...(caller.owner === undefined ? {} : { owner: caller.owner }),
+    ...ownerOf(caller, charged),
     grantSha256: modules.suite.sha256(grantOf(modules.suite, masterSalt)),
-    opening,
+    opening: kept?.opening ?? opening,
+    ...(charged ? { payment: charged.paying.recorded(charged.charge) } : {}),
   };
   const { envelope } = executed;
   const recorded = envelope
     ? await modules.recorder.recordSigned({ ...draft, envelope })
     : await modules.recorder.record(draft);
   audit(modules, begun, executed, asked, recorded, claims.assurance?.given ?? mode);
-  return { ...recorded, retention };
+  return { ...recorded, retention, ...(kept ? { form: kept.form } : {}) };
+}
+
+/** Whose the receipt is: a token's owner, else who paid. */
+function ownerOf({ owner }: TextCaller, charged: ChargedText | undefined): { readonly owner?: string } {
+  const whose = owner ?? charged?.paying.account;
+  return whose === undefined ? {} : { owner: whose };
+}
+
+/** The answer sealed beside the opening, while it may be and fits; else only how it will be sent. */
+function keepAnswer(
+  { payments }: RecordModules,
+  charged: ChargedText,
+  receiptId: Uint8Array,
+  opening: Uint8Array,
+  retention: RetentionClass,
+): { readonly form: KeptForm; readonly opening?: Uint8Array; readonly keptUntilMs?: number } {
+  if (charged.keepable && payments) {
+    const form = charged.form(retention, true);
+    const sealed = payments.keep(receiptId, opening, form);
+    if (sealed) return { form, opening: sealed.bytes, keptUntilMs: sealed.untilMs };
+  }
+  return { form: charged.form(retention, false) };
 }
 
 /** Offers a complete answer to the auditor, which takes a sample that no node can foresee. */

@@ -31,7 +31,7 @@ export function drained(response: ServerResponse, stallMs: number): Promise<bool
 }
 
 /** Ends `response`, and cuts a client that does not take the rest within `stallMs`. */
-export function endWithin(response: ServerResponse, last: string, stallMs: number): void {
+export function endWithin(response: ServerResponse, last: string | Uint8Array, stallMs: number): void {
   const timer = setTimeout(() => response.destroy(), stallMs);
   timer.unref();
   response.once("close", () => clearTimeout(timer));

@@ -45,9 +45,17 @@ export function createTextSurface(modules: TextModules, logger: Logger, options:
         throw new AssayError("method_not_allowed", `This route takes POST, not ${request.method ?? "nothing"}.`);
       }
       const answered = await handleText(modules, limits, budget, request, response, dialect, requestId);
-      const { failure } = answered;
       metrics.textRequests.inc({ dialect, status: "200" });
       metrics.requests.inc({ route: "text", status: "200" });
+      if (answered.kind === "replayed") {
+        const { receiptId } = answered;
+        logger.info(
+          { requestId, dialect, receiptId, latencyMs: round(performance.now() - startedMs) },
+          "text replayed",
+        );
+        return;
+      }
+      const { failure } = answered;
       const fields = fieldsOf(answered, requestId, dialect, performance.now() - startedMs);
       if (failure === undefined) logger.info(fields, "text");
       else {
@@ -103,7 +111,7 @@ export function sendTextProblem(response: ServerResponse, error: unknown, reques
       "content-type": "application/json",
       "x-request-id": requestId,
     });
-    response.end(JSON.stringify(problem.body));
+    response.end(JSON.stringify({ ...problem.more, ...problem.body }));
   }
   return problem;
 }
@@ -125,6 +133,7 @@ function fieldsOf(answered: TextAnswered, requestId: string, dialect: TextDialec
     stream: answered.stream,
     frames: answered.frames,
     tries: answered.tries,
+    paymentId: answered.paymentId,
     firstFrameMs: round(answered.firstFrameMs),
     engineMs: engineMs === undefined ? undefined : round(engineMs),
     receiptMs: receiptMs === undefined ? undefined : round(receiptMs),

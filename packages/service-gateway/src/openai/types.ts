@@ -1,4 +1,4 @@
-import type { ParsedText, TextExecutor, TextOutcome, TextTarget } from "@assay/protocol";
+import type { ListingSubject, MeteredUse, ParsedText, TextExecutor, TextOutcome, TextTarget } from "@assay/protocol";
 import type { ServiceClaims } from "@assay/receipts";
 
 /** Who asks: an owner behind a token, or nobody in particular. `principal` is what the receipt says of them. */
@@ -26,6 +26,8 @@ export type Routed = {
   readonly candidate: string;
   readonly executor: TextExecutor;
   readonly target: TextTarget;
+  /** The listing that it is charged under, where anything is. */
+  readonly subject?: ListingSubject;
   /** Asked once, when the answer is complete: prices depend on what was used. */
   readonly service: (outcome: TextOutcome) => TextServiceParts;
   /** The execution begins. Always followed by exactly one `ended`. */
@@ -44,6 +46,22 @@ export type TextRouter = {
   readonly route: (
     parsed: ParsedText,
     caller: TextCaller,
-    options: { readonly exclude: ReadonlySet<string>; readonly signal: AbortSignal },
+    options: {
+      readonly exclude: ReadonlySet<string>;
+      readonly signal: AbortSignal;
+      /** Listings that were quoted: what is charged under another may not be chosen. */
+      readonly subjects?: ReadonlySet<ListingSubject>;
+    },
   ) => Promise<Routed>;
+  /**
+   * What a request may be charged for at most, before it is routed: listings of everything that could answer it, and the
+   * tokens. Throws as `route` does for names that stand for nothing. Without it nothing is charged.
+   */
+  readonly priced?: (parsed: ParsedText, caller: TextCaller) => Promise<PricedText>;
+};
+
+/** Listings that may apply to a request, and the most that it can use of tokens. */
+export type PricedText = {
+  readonly subjects: readonly ListingSubject[];
+  readonly most: Pick<MeteredUse, "inputTokens" | "outputTokens">;
 };

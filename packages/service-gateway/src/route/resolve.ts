@@ -4,6 +4,7 @@ import { MAX_CANDIDATES, isPrice } from "@assay/routing";
 import type { NodeCandidate, NodeOffer, Price, RoutedKind } from "@assay/routing";
 import type { Contract } from "./contracts.ts";
 import type { HubTextModel, RoutedUpstream, RouterModules, Source } from "./sources.ts";
+import { withListings } from "./listed.ts";
 import type { UpstreamLists } from "./upstream-lists.ts";
 
 /** What a name stands for, and what a contract adds to the caller's limits. */
@@ -33,7 +34,7 @@ export async function resolveModel(
   viewer: string | undefined,
 ): Promise<Resolved> {
   const contract = contractOf(modules, name);
-  if (!contract) return { sources: await sourcesOf(modules, lists, name, viewer), limits: [] };
+  if (!contract) return { sources: withListings(modules, await sourcesOf(modules, lists, name, viewer)), limits: [] };
   if (contract.kinds && !contract.kinds.some((one) => one === kind))
     throw new AssayError(
       "kind_unsupported",
@@ -53,7 +54,7 @@ export async function resolveModel(
     throw new AssayError("model_not_found", `None of the models of the contract ${name} is here.`, { cause: missing });
   const { require = {}, objective } = contract;
   return {
-    sources: distinct(sources).slice(0, MAX_CANDIDATES),
+    sources: withListings(modules, distinct(sources).slice(0, MAX_CANDIDATES)),
     limits: [{ ...require, ...(objective === undefined ? {} : { objective }) }],
     contract: contract.name,
   };

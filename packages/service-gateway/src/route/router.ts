@@ -1,8 +1,9 @@
 import { AssayError } from "@assay/core";
-import type { ParsedText, RoutingOptions } from "@assay/protocol";
+import type { ListingSubject, ParsedText, RoutingOptions } from "@assay/protocol";
 import {
   MAX_ATTESTATION_AGE_MS,
   WEIGHTS,
+  LASTING_REFUSALS,
   consider,
   decide,
   isFree,
@@ -21,6 +22,8 @@ import { endOf } from "./ends.ts";
 import { explanationOf } from "./explain.ts";
 import type { Explanation } from "./explain.ts";
 import { listTextModels } from "./list-models.ts";
+import { subjectOf, withListings } from "./listed.ts";
+import { pricedText } from "./priced.ts";
 import { FREE, nodeSources, resolveModel } from "./resolve.ts";
 import type { Resolved } from "./resolve.ts";
 import { createRouteState } from "./route-state.ts";
@@ -68,6 +71,13 @@ export type RouterOptions = CallerLimits & {
   /** Oldest verification of an attestation that counts as fresh, milliseconds; a day when absent. */
   readonly maxAttestationAgeMs?: number;
 };
+
+const RULED_OUT: ReadonlySet<string> = new Set(LASTING_REFUSALS.map((refusal) => `refused:${refusal}`));
+
+/** Whether a candidate may not answer at any moment, as far as the request and what is known of it go. */
+function isRuledOut(outcome: string | undefined): boolean {
+  return outcome !== undefined && RULED_OUT.has(outcome);
+}
 
 const NO_TOKENS = { inputAtLeast: 0, choices: 1 } as const;
 
@@ -118,10 +128,20 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       exclude,
       signal,
       receiptId,
-    }: { readonly exclude: ReadonlySet<string>; readonly signal: AbortSignal; readonly receiptId?: Uint8Array },
+      subjects,
+    }: {
+      readonly exclude: ReadonlySet<string>;
+      readonly signal: AbortSignal;
+      readonly receiptId?: Uint8Array;
+      readonly subjects?: ReadonlySet<ListingSubject>;
+    },
   ): Promise<Routed> => {
     callers.admit(caller);
-    const resolved = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
+    const all = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
+    // What was not quoted is not charged, and so does not answer: an upstream may have come in between.
+    const resolved = subjects
+      ? { ...all, sources: all.sources.filter((source) => subjects.has(subjectOf(source))) }
+      : all;
     const tried = new Map([...exclude].map((name) => [name, "failed"]));
     for (;;) {
       signal.throwIfAborted();
@@ -151,6 +171,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       return {
         candidate: chosen.name,
         ...called,
+        ...(subjects ? { subject: subjectOf(chosen.source) } : {}),
         service: (outcome) => serviceParts(suite, decided, outcome),
         started() {
           lease.started();
@@ -169,6 +190,23 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
 
   return {
     route,
+    async priced(parsed, caller) {
+      const resolved = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
+      const { sources } = resolved;
+      if (new Set(sources.map(({ fullName }) => fullName)).size <= 1) return pricedText(parsed, sources);
+      // A name that stands for several is quoted by those that the limits leave: nobody pays for what may not answer.
+      const found = place(sources);
+      const { candidates } = consider(
+        textRequest(parsed, resolved, found, new Map()),
+        found.map(({ candidate }) => candidate),
+        chance(random(16)).context,
+      );
+      const may = found.filter((_, i) => !isRuledOut(candidates[i]?.outcome));
+      return pricedText(
+        parsed,
+        may.map(({ source }) => source),
+      );
+    },
     routeTensor(model, limits, { exclude }) {
       const { name, version, manifestDigest } = model;
       const here: Source = {
@@ -189,7 +227,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
         (_, offer) => offer.manifestDigest === manifestDigest && offer.kinds.includes("tensor"),
         FREE,
       );
-      const found = place([here, ...elsewhere]);
+      const found = place(withListings(modules, [here, ...elsewhere]));
       const tried = new Map([...exclude].map((one) => [one, "failed"]));
       const request: RouteRequest = {
         kind: "tensor",

@@ -1,4 +1,11 @@
-import type { LanguageModelFiles, ListedEngineModel, SecurityMode, TextExecutor } from "@assay/protocol";
+import type {
+  LanguageModelFiles,
+  ListedEngineModel,
+  Listing,
+  ListingSubject,
+  SecurityMode,
+  TextExecutor,
+} from "@assay/protocol";
 import type { AssurancePolicy, Jurisdiction, NodeCandidate, Price, RoutedKind } from "@assay/routing";
 import type { CryptoSuite } from "@assay/core";
 import type { Contract } from "./contracts.ts";
@@ -72,6 +79,10 @@ export type RouterModules = {
   readonly contract: (name: string) => Contract | undefined;
   readonly contracts: () => readonly Contract[];
   readonly assurance: { readonly get: () => AssurancePolicy; readonly digest: () => Uint8Array };
+  /** Listings, by which models are charged here; without them prices are what the hub, upstreams and nodes say. */
+  readonly listingOf?: (subject: ListingSubject) => Listing | undefined;
+  /** Digits after the point of an asset's smallest unit. */
+  readonly decimalsOf?: (asset: string) => number | undefined;
   /** Root of the last published checkpoint, 32 bytes: what a decision's chance is drawn from, with the request's id. */
   readonly checkpointRoot: () => Uint8Array;
 };

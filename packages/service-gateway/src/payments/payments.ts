@@ -1,0 +1,267 @@
+import { bytesToHex, hexToBytes } from "@assay/core";
+import type { CryptoSuite } from "@assay/core";
+import type {
+  Charge,
+  DurableReceipt,
+  ListingSubject,
+  LogSink,
+  MeteredUse,
+  OpenPayment,
+  PaidBefore,
+  PaymentDesk,
+  PaymentProblem,
+  PricedUse,
+  StoredRecord,
+} from "@assay/protocol";
+import { decodeEntry, parseStatement } from "@assay/receipts";
+import type { IncomingHttpHeaders } from "node:http";
+import type { Metrics } from "../metrics.ts";
+import type { OpeningVault } from "../openings.ts";
+import type { RecordedPayment } from "../recorder.ts";
+import { single } from "../request-headers.ts";
+import { completeAnswer, decodeKept, encodeKept } from "./answer.ts";
+import type { CompleteAnswer, IndividualFacts, KeptForm } from "./answer.ts";
+import { paymentRefused } from "./problem.ts";
+
+/** What the composition gives for payments. */
+export type PaymentModules = {
+  readonly desk: PaymentDesk;
+  readonly log: Pick<LogSink, "read">;
+  readonly vault: Pick<OpeningVault, "answer" | "sealAnswer">;
+  readonly suite: Pick<CryptoSuite, "sha256">;
+  readonly metrics: Metrics;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /**
+   * The anchoring of one receipt by itself, signed and stored but not waited for: asked after its record is durable and
+   * before the answer's head goes out, and again when the answer is. Without it `individual` answers lack its facts.
+   */
+  readonly individual?: (receipt: DurableReceipt) => Promise<IndividualFacts>;
+  /** The members of a 402's body that clients of x402 v1 read; without it they are not there. */
+  readonly v1?: (required: NonNullable<PaymentProblem["required"]>) => Readonly<Record<string, unknown>>;
+  /** Told of what fails behind an answer. */
+  readonly onError: (error: unknown) => void;
+};
+
+export type PaymentOptions = {
+  /** Origin in quotes, `https://api.example`; what the request's Host header says when absent. */
+  readonly publicUrl?: string;
+  /** How long an answer is kept for its payer, milliseconds; a day when absent. */
+  readonly keepMs?: number;
+  /** The longest that a text and an inference may run, milliseconds: what bounds a price per second. */
+  readonly textLimitMs?: number;
+  readonly inferLimitMs?: number;
+};
+
+/** A request that is to be paid for, as far as payments look at it. */
+export type PayableRequest = {
+  readonly headers: IncomingHttpHeaders;
+  readonly path: string;
+  /** 32 bytes; asked for when there is something to pay, because it reads all of the body. */
+  readonly fingerprint: () => Uint8Array;
+  readonly signal: AbortSignal;
+  /** Whether it came by TLS. */
+  readonly secure: boolean;
+};
+
+/** A payment that was taken for a request, until it is charged or given back. */
+export type Paying = {
+  readonly kind: "open";
+  /** CAIP-10 account of the payer: who the caller is when no token says so. */
+  readonly account: string;
+  readonly paymentId: string;
+  readonly open: OpenPayment;
+  readonly subjects: readonly ListingSubject[];
+  /** Fixes the amount. `subject` is charged when it was quoted, else the first that was. */
+  readonly charge: (subject: ListingSubject | undefined, used: MeteredUse) => Charge;
+  /** The charge as the recorder takes it. */
+  readonly recorded: (charge: Charge) => RecordedPayment;
+  /** Gives the payment back; resolves when that is done, and never rejects. */
+  readonly release: () => Promise<void>;
+};
+
+/** An answer that was paid for before. */
+export type Replayed = { readonly kind: "replay"; readonly receiptId: string; readonly answer: CompleteAnswer };
+
+/** Payments as the gateway's routes use them. */
+export type Payments = {
+  readonly limits: { readonly textMs: number; readonly inferMs: number };
+  /**
+   * Takes the payment of a request, before any work. Undefined: it is free. Throws the desk's refusals, which
+   * {@link paymentRefused} made errors of, and `answer_not_kept` for one whose answer is not here any more.
+   */
+  readonly take: (
+    use: Omit<PricedUse, "resource">,
+    request: PayableRequest,
+    mimeType: string,
+  ) => Promise<Paying | Replayed | undefined>;
+  /** What is stored beside a paid record, and until when; undefined when the answer is too large to be kept. */
+  readonly keep: (
+    receiptId: Uint8Array,
+    opening: Uint8Array,
+    form: KeptForm,
+  ) => { readonly bytes: Uint8Array; readonly untilMs: number } | undefined;
+  /** What a settlement of its own adds to an answer; undefined for the other ways to settle. */
+  readonly individual: (
+    settlement: OpenPayment["settlement"],
+    receipt: DurableReceipt,
+  ) => Promise<IndividualFacts | undefined>;
+  /** The answer kept beside a record, complete; undefined when none is kept, or not any more. */
+  readonly answerIn: (record: StoredRecord) => Promise<CompleteAnswer | undefined>;
+};
+
+/** How long an answer is kept for whoever paid for it: a day, in which any client that lost it has come again. */
+export const KEEP_ANSWER_MS = 24 * 60 * 60 * 1000;
+/** The longest that a text may run when nothing else is said: as long as clients of this API wait by default. */
+const TEXT_LIMIT_MS = 10 * 60 * 1000;
+const INFER_LIMIT_MS = 60 * 1000;
+
+/** Payments over a desk. */
+export function createPayments(modules: PaymentModules, options: PaymentOptions = {}): Payments {
+  const { desk, log, vault, suite, metrics, now, onError } = modules;
+  const keepMs = options.keepMs ?? KEEP_ANSWER_MS;
+
+  const individual = async (
+    settlement: OpenPayment["settlement"],
+    receipt: DurableReceipt,
+  ): Promise<IndividualFacts | undefined> => {
+    if (settlement !== "individual" || !modules.individual) return undefined;
+    try {
+      return await modules.individual(receipt);
+    } catch (error) {
+      // The receipt is durable and the payment true: the answer goes out, and settling goes on behind it.
+      onError(error);
+      return undefined;
+    }
+  };
+
+  const answerIn = async (record: StoredRecord): Promise<CompleteAnswer | undefined> => {
+    if (record.erased || record.opening.length === 0) return undefined;
+    const [execution, service] = decodeEntry(record.entry).map((envelope) => parseStatement(suite, envelope));
+    if (!execution) return undefined;
+    const receiptId = receiptIdOf(execution.header.subject);
+    if (receiptId === undefined) return undefined;
+    const kept = vault.answer(hexToBytes(receiptId), record.opening, now());
+    if (!kept) return undefined;
+    const form = decodeKept(kept);
+    const receipt: DurableReceipt = {
+      receiptId,
+      logIndex: record.index,
+      executionDigest: bytesToHex(execution.digest),
+      serviceDigest: bytesToHex((service ?? execution).digest),
+    };
+    const facts = form.individual ? await individual("individual", receipt) : undefined;
+    return completeAnswer(form, { ...receipt, individual: facts });
+  };
+
+  const replay = async ({ receiptId, logIndex }: PaidBefore): Promise<Replayed> => {
+    const record = await log.read(logIndex);
+    const answer = record && (await answerIn(record));
+    if (!answer) {
+      metrics.payments.inc({ scheme: "any", outcome: "not_kept" });
+      throw paymentRefused(
+        {
+          status: 409,
+          code: "answer_not_kept",
+          message: `This payment was for the receipt ${receiptId}, whose answer is not kept here (any more).`,
+          headers: {},
+        },
+        { receiptId },
+      );
+    }
+    metrics.payments.inc({ scheme: "any", outcome: "replayed" });
+    const { status, headers, body } = answer;
+    return { kind: "replay", receiptId, answer: { status, headers: { ...headers, "assay-replayed": "true" }, body } };
+  };
+
+  const paying = (open: OpenPayment, subjects: readonly ListingSubject[]): Paying => {
+    let over: Promise<void> | undefined;
+    const release = (): Promise<void> => {
+      over ??= open.release().then(
+        () => metrics.payments.inc({ scheme: open.scheme, outcome: "released" }),
+        (error: unknown) => {
+          metrics.payments.inc({ scheme: open.scheme, outcome: "stuck" });
+          onError(error);
+        },
+      );
+      return over;
+    };
+    return {
+      kind: "open",
+      account: `${open.network}:${open.payer}`,
+      paymentId: open.paymentId,
+      open,
+      subjects,
+      charge(subject, used) {
+        const charged = subject !== undefined && subjects.includes(subject) ? subject : subjects[0];
+        if (charged === undefined) throw new TypeError("A quote names no listing.");
+        return open.charge(charged, used);
+      },
+      recorded: (charge) => ({
+        instruction: charge.instruction,
+        durable(receipt) {
+          over ??= Promise.resolve();
+          metrics.payments.inc({ scheme: open.scheme, outcome: "charged" });
+          charge.durable(receipt);
+        },
+        lost: () => void release(),
+      }),
+      release,
+    };
+  };
+
+  return {
+    limits: { textMs: options.textLimitMs ?? TEXT_LIMIT_MS, inferMs: options.inferLimitMs ?? INFER_LIMIT_MS },
+    async take(use, request, mimeType) {
+      const quote = desk.quote({
+        ...use,
+        resource: { url: `${originOf(options.publicUrl, request)}${request.path}`, mimeType },
+      });
+      if (!quote) return undefined;
+      const { headers, signal } = request;
+      const taken = await desk.take(
+        quote,
+        {
+          "payment-signature": single(headers["payment-signature"]),
+          "x-payment": single(headers["x-payment"]),
+          "idempotency-key": single(headers["idempotency-key"]),
+          "x-settlement-type": single(headers["x-settlement-type"]),
+        },
+        { fingerprint: request.fingerprint(), signal },
+      );
+      if (taken.kind === "problem") {
+        metrics.payments.inc({ scheme: "any", outcome: taken.problem.status === 402 ? "required" : "refused" });
+        const { required, ...problem } = taken.problem;
+        throw paymentRefused(problem, required && modules.v1 ? { body: modules.v1(required) } : {});
+      }
+      if (taken.kind === "replay") return replay(taken);
+      const open = paying(taken, use.subjects);
+      // Who has left while the payment was being taken gets it back: nobody would have the answer.
+      if (signal.aborted) {
+        await open.release();
+        signal.throwIfAborted();
+      }
+      return open;
+    },
+    keep(receiptId, opening, form) {
+      const untilMs = now() + keepMs;
+      const bytes = vault.sealAnswer(receiptId, opening, encodeKept(form), untilMs);
+      return bytes && { bytes, untilMs };
+    },
+    individual,
+    answerIn,
+  };
+}
+
+const HOST = /^[\w.:[\]-]{1,255}$/;
+
+function originOf(publicUrl: string | undefined, { headers, secure }: PayableRequest): string {
+  if (publicUrl !== undefined) return publicUrl.replace(/\/+$/, "");
+  const host = headers.host ?? "";
+  return `${secure ? "https" : "http"}://${HOST.test(host) ? host : "localhost"}`;
+}
+
+/** Receipt ids stand at the end of their statements' subjects. */
+function receiptIdOf(subject: string): string | undefined {
+  return /([0-9a-f]{32})$/.exec(subject)?.[1];
+}
