@@ -174,13 +174,16 @@ CREATE TABLE assay.anchor_batches (
 const CLAIMS = `
 -- What a payment moves into its channel besides its voucher; absent for everything but deposits.
 ALTER TABLE assay.payments ADD COLUMN deposit_atomic numeric(78, 0) CHECK (deposit_atomic >= 0);
+-- What a deposit spends once, its own nonce: one deposit does not come into the accounts with two vouchers.
+ALTER TABLE assay.payments ADD COLUMN deposit_id bytea CHECK (octet_length(deposit_id) = 32);
+CREATE UNIQUE INDEX payments_deposit ON assay.payments (deposit_id) WHERE deposit_id IS NOT NULL;
 
 -- Takes a voucher in one round trip: the channel's row is locked, what is under way on it is summed behind the lock (each
 -- statement here has a snapshot of its own), and the claim is written, or not. \`own_ids\` are payments of the caller whose
 -- receipts are durable and not yet in these rows: they count with what they were charged, and not with their caps.
 CREATE FUNCTION assay.take_voucher(
   in_payment bytea, in_channel bytea, in_network text, in_payer text, in_asset text, in_pay_to text, in_cap numeric,
-  in_max numeric, in_deposit numeric, in_fingerprint bytea, in_key text, in_taken_by text, in_now_ms bigint,
+  in_max numeric, in_deposit numeric, in_deposit_id bytea, in_fingerprint bytea, in_key text, in_taken_by text, in_now_ms bigint,
   in_deadline_s bigint, in_settlement text, own_ids bytea[], own_amounts numeric[]
 ) RETURNS TABLE (
   outcome text, charged numeric, reserved numeric, balance numeric, under_way bigint
@@ -207,15 +210,19 @@ BEGIN
   IF EXISTS (SELECT 1 FROM assay.payments p WHERE p.payment_id = in_payment
       OR (p.payer = in_payer AND p.idempotency_key = in_key)) THEN
     outcome := 'known';
+  ELSIF EXISTS (SELECT 1 FROM assay.payments p WHERE p.deposit_id = in_deposit_id) THEN
+    outcome := 'deposited';
   ELSIF in_max < charged + reserved + in_cap THEN
     outcome := 'low';
   ELSIF in_max > balance + COALESCE(in_deposit, 0) THEN
     outcome := 'balance';
   ELSE
     INSERT INTO assay.payments (payment_id, network, scheme, payer, asset, pay_to, cap_atomic, state, fingerprint,
-        idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, channel_id, deposit_atomic, updated_at_ms)
+        idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, channel_id, deposit_atomic, deposit_id,
+        updated_at_ms)
       VALUES (in_payment, in_network, 'batch-settlement', in_payer, in_asset, in_pay_to, in_cap, 'taken', in_fingerprint,
-        in_key, in_taken_by, in_now_ms, in_deadline_s, in_settlement, in_channel, in_deposit, in_now_ms)
+        in_key, in_taken_by, in_now_ms, in_deadline_s, in_settlement, in_channel, in_deposit, in_deposit_id,
+        in_now_ms)
       ON CONFLICT DO NOTHING;
     outcome := CASE WHEN FOUND THEN 'taken' ELSE 'known' END;
   END IF;
