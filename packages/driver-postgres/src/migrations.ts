@@ -231,9 +231,23 @@ END
 $take$;
 `;
 
+const ANCHORS = `
+-- Entries whole, as they were signed: one that was signed is never made differently again, and a chain that lost it gets
+-- the same one. \`individual\` batches hold one receipt, which no other batch holds.
+ALTER TABLE assay.anchor_batches
+  ADD COLUMN kind       text  NOT NULL CHECK (kind IN ('batch', 'individual')),
+  ADD COLUMN submitter  text  NOT NULL,
+  ADD COLUMN prev       bytea NOT NULL CHECK (octet_length(prev) = 32),
+  ADD COLUMN entry_hash bytea NOT NULL UNIQUE CHECK (octet_length(entry_hash) = 32),
+  ADD COLUMN signature  bytea NOT NULL CHECK (octet_length(signature) = 65),
+  ADD COLUMN attempts   int   NOT NULL DEFAULT 0;
+CREATE INDEX anchor_batches_range ON assay.anchor_batches (network, from_index, to_index);
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
   { version: 2, name: "payments, channels, transactions and batches", sql: PAYMENTS },
   { version: 3, name: "deposits, and claims of vouchers", sql: CLAIMS },
+  { version: 4, name: "anchored entries as they were signed", sql: ANCHORS },
 ];
