@@ -201,7 +201,7 @@ BEGIN
     RETURN;
   END IF;
   SELECT COALESCE(SUM(o.amount), 0), COALESCE(SUM(p.cap_atomic) FILTER (WHERE o.amount IS NULL), 0),
-      COALESCE(SUM(p.deposit_atomic) FILTER (WHERE o.amount IS NOT NULL), 0), COUNT(*)
+      COALESCE(SUM(p.deposit_atomic) FILTER (WHERE o.amount IS NOT NULL), 0), COUNT(*) FILTER (WHERE o.amount IS NULL)
     INTO settled_sum, reserved, deposit_sum, under_way
     FROM assay.payments p LEFT JOIN unnest(own_ids, own_amounts) AS o(id, amount) ON o.id = p.payment_id
     WHERE p.channel_id = in_channel AND p.state = 'taken';
