@@ -8,6 +8,32 @@ export {
   ZERO_ADDRESS,
 } from "./addresses.ts";
 export {
+  authorizeDeposit,
+  authorizeExact,
+  authorizePermit2612,
+  authorizeRefund,
+  authorizeUpto,
+  authorizeVoucher,
+  channelFor,
+} from "./authorize.ts";
+export type { Authorize, AuthorizeChannel } from "./authorize.ts";
+export {
+  admitVoucher,
+  applyChain,
+  applyCharge,
+  applyDeposit,
+  applyRefund,
+  channelStateOf,
+  claimable,
+  judgeDeposit,
+  judgeRefund,
+  openAccount,
+  resyncFor,
+} from "./channel.ts";
+export type { ChannelAccount, RefundVerdict, VoucherVerdict } from "./channel.ts";
+export { checkPayment } from "./check.ts";
+export type { CheckOptions } from "./check.ts";
+export {
   cancelDigest,
   channelIdOf,
   claimBatchDigest,
@@ -44,10 +70,16 @@ export {
   MAX_WITHDRAW_DELAY_SECONDS,
   MIN_WITHDRAW_DELAY_SECONDS,
 } from "./limits.ts";
+export { matchRequirement } from "./match.ts";
 export { chainIdOf, networkOfChain, networkOfV1Name, v1NameOf } from "./networks.ts";
+export { depositIdOf, paymentIdOf, paymentParty } from "./party.ts";
+export { nextVoucher, resyncFrom } from "./payer-channel.ts";
+export type { PayerAccount } from "./payer-channel.ts";
 export { encodePayment, parsePaymentDocument, parsePaymentHeader, paymentDocument, sponsoredOf } from "./payload.ts";
 export type { PaymentHeaderName, QuoteEcho } from "./payload.ts";
 export { channelConfigToJson, parseChannelConfig, parsePayment, paymentToJson } from "./payment.ts";
+export { SPEND_NOTHING, assetLimitOf, chooseRequirement, judgeQuote } from "./policy.ts";
+export type { AssetLimit, Capabilities, SpendPolicy, SpendQuestion, Spent } from "./policy.ts";
 export { encodePaymentRequired, parsePaymentRequired, paymentRequiredDocument, paymentRequiredV1 } from "./required.ts";
 export type { ParsedQuote } from "./required.ts";
 export { parseRequirements, readChannelState, requirementsToJson } from "./requirements.ts";
@@ -58,6 +90,8 @@ export {
   parseSettlementResponse,
   settlementDocument,
 } from "./settlement.ts";
+export { isErc6492, isSignedBy, judgeSigner, unwrapErc6492, wrapErc6492 } from "./signature.ts";
+export type { AccountCode, Deployment, SignatureQuestion, SignerVerdict } from "./signature.ts";
 export { batchDomain, hashWords, permit2Domain, tokenDomain, typedDigest } from "./typed-data.ts";
 export type { TokenDomain, Word } from "./typed-data.ts";
 export type {
@@ -84,3 +118,5 @@ export type {
   VerifyResponse,
   Voucher,
 } from "./types.ts";
+export { formatUnits, parseUnits } from "./units.ts";
+export type { Admission, Refusal } from "./verdict.ts";

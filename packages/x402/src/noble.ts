@@ -19,11 +19,11 @@ export const nobleEvmSuite: EvmSuite = {
 
 /**
  * A signer of a private key of 32 bytes in memory. Nonces are deterministic (RFC 6979): the same digest has the same
- * signature. Throws `wallet_key_invalid` when the bytes are no key.
+ * signature. Throws `evm_key_invalid` when the bytes are no key.
  */
 export function nobleEvmSigner(privateKey: Uint8Array): EvmSigner {
   if (!secp256k1.utils.isValidSecretKey(privateKey)) {
-    throw new AssayError("wallet_key_invalid", "The bytes are not a private key of secp256k1.");
+    throw new AssayError("evm_key_invalid", "The bytes are not a private key of secp256k1.");
   }
   const key = privateKey.slice();
   const address = addressOfKey(nobleEvmSuite, secp256k1.getPublicKey(key, false).subarray(1));
