@@ -84,3 +84,4 @@ export type {
   PricedUse,
   Quote,
 } from "./payments.ts";
+export * from "./payment-documents.ts";
