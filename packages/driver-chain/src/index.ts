@@ -1,1 +1,22 @@
-export {};
+export { addressOf, evmSigner, nativeEvmSuite } from "./crypto/evm-suite.ts";
+export type { NamedEvmSuite } from "./crypto/evm-suite.ts";
+export { isLoopbackUrl, refuseDevelopment } from "./guard.ts";
+export type { DevelopmentUse } from "./guard.ts";
+export { openEmbeddedChain } from "./embedded/embedded.ts";
+export type {
+  ChainNodeEvent,
+  ChainProfile,
+  EmbeddedChain,
+  EmbeddedChainOptions,
+  EmbeddedChainStatus,
+} from "./embedded/embedded.ts";
+export type { DeploymentKeys } from "./embedded/place.ts";
+export type { Funding } from "./embedded/faucet.ts";
+export { createChain } from "./rpc/chain.ts";
+export type { Chain, ChainEvent, ChainOptions } from "./rpc/chain.ts";
+export type { FactsQuery, PayerFacts } from "./rpc/facts.ts";
+export type { ReadAnswer, ReadResult, ReadStep } from "./rpc/program.ts";
+export { isRevert, rpcFault } from "./rpc/fault.ts";
+export type { RpcFault } from "./rpc/fault.ts";
+export type { CallOptions } from "./rpc/transport.ts";
+export type { Block, BlockTag, CallRequest, LogFilter, TxLog, TxReceipt } from "./rpc/types.ts";
