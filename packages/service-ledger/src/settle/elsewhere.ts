@@ -1,0 +1,149 @@
+import { paymentBatcher, permit2, testUsdc } from "@assay/contracts";
+import type { Deployments } from "@assay/contracts";
+import type { Queryable } from "@assay/driver-postgres";
+import type { Address, Hex } from "@assay/x402";
+import { decodeEventLog, encodeEventTopics, encodeFunctionData, toHex } from "viem";
+import { SEARCH_BLOCKS, SEARCH_CHUNK_BLOCKS } from "./limits.ts";
+import type { ChainLog, ChainReads } from "./ports.ts";
+import type { PaymentRow, SettledIn } from "./rows.ts";
+
+/**
+ * Where a payment was settled that our job did not settle: by an earlier transaction of ours, or by somebody who sent the
+ * payer's authorization first. The money is at `payTo` either way. Looks at the last {@link SEARCH_BLOCKS} blocks, latest
+ * first; undefined when it was not settled.
+ */
+export async function findElsewhere(
+  modules: { readonly database: Queryable; readonly chain: ChainReads; readonly contracts: Deployments },
+  row: PaymentRow,
+): Promise<SettledIn | undefined> {
+  const { database, chain, contracts } = modules;
+  const head = await chain.blockNumber();
+  const ours = await searchBack(chain, head, async (fromBlock, toBlock) => {
+    const logs = await chain.logs({
+      address: contracts.paymentBatcher,
+      topics: topics(
+        encodeEventTopics({
+          abi: paymentBatcher.abi,
+          eventName: "PaymentSettled",
+          args: { paymentId: row.paymentId },
+        }),
+      ),
+      fromBlock,
+      toBlock,
+    });
+    return logs.find((log) => {
+      const event = decoded(log);
+      return event?.eventName === "PaymentSettled" && event.args.ok;
+    });
+  });
+  if (ours) return { transaction: ours.transaction, blockNumber: ours.blockNumber };
+
+  const { payment } = row.instruction.payload;
+  if (payment.kind === "eip3009") {
+    const { from, nonce } = payment.authorization;
+    const used = await searchBack(chain, head, async (fromBlock, toBlock) => {
+      const logs = await chain.logs({
+        address: row.asset,
+        topics: topics(
+          encodeEventTopics({
+            abi: testUsdc.abi,
+            eventName: "AuthorizationUsed",
+            args: { authorizer: from, nonce: toHex(nonce) },
+          }),
+        ),
+        fromBlock,
+        toBlock,
+      });
+      return logs[0];
+    });
+    if (!used || !(await hasTransfer(chain, used.transaction, row))) return undefined;
+    return { transaction: used.transaction, blockNumber: used.blockNumber };
+  }
+  // Permit2 says nothing of a number that was used by a transfer; only the proxy may use this one, and only exactly.
+  if (payment.kind !== "permit2" || !(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce)))
+    return undefined;
+  const moved = await searchBack(chain, head, async (fromBlock, toBlock) => {
+    const logs = await chain.logs({ address: row.asset, topics: transferTopics(row), fromBlock, toBlock });
+    for (const log of logs.toReversed()) {
+      if (BigInt(log.data) !== row.amountAtomic) continue;
+      if (!(await isCounted(database, log.transaction, row))) return log;
+    }
+    return undefined;
+  });
+  return moved ? { transaction: moved.transaction, blockNumber: moved.blockNumber } : undefined;
+}
+
+async function searchBack(
+  chain: ChainReads,
+  head: number,
+  look: (fromBlock: number, toBlock: number) => Promise<ChainLog | undefined>,
+): Promise<ChainLog | undefined> {
+  const oldest = Math.max(0, head - SEARCH_BLOCKS);
+  for (let to = head; to >= oldest; to -= SEARCH_CHUNK_BLOCKS) {
+    const found = await look(Math.max(oldest, to - SEARCH_CHUNK_BLOCKS + 1), to);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+function transferTopics(row: PaymentRow): readonly (Hex | null)[] {
+  return topics(
+    encodeEventTopics({ abi: testUsdc.abi, eventName: "Transfer", args: { from: row.payer, to: row.payTo } }),
+  );
+}
+
+/** Whether a transaction moved a row's amount from its payer to its receiver. */
+async function hasTransfer(chain: ChainReads, transaction: Hex, row: PaymentRow): Promise<boolean> {
+  const receipt = await chain.receipt(transaction);
+  const [signature, from, to] = transferTopics(row);
+  return (
+    receipt?.ok === true &&
+    receipt.logs.some(
+      (log) =>
+        log.address === row.asset &&
+        log.topics[0] === signature &&
+        log.topics[1] === from &&
+        log.topics[2] === to &&
+        BigInt(log.data) === row.amountAtomic,
+    )
+  );
+}
+
+/** Whether another payment of the same payer, receiver and amount was put down as settled by this transaction. */
+async function isCounted(database: Queryable, transaction: Hex, row: PaymentRow): Promise<boolean> {
+  const { rows } = await database.query(
+    `SELECT 1 FROM assay.payments WHERE tx_hash = decode($1, 'hex') AND state = 'settled' AND payer = $2
+       AND payment_id <> decode($3, 'hex') LIMIT 1`,
+    [transaction.slice(2), row.payer, row.paymentId.slice(2)],
+  );
+  return rows.length > 0;
+}
+
+/** Whether Permit2 says that the owner's number was used or given up. */
+export async function isNumberUsed(
+  chain: ChainReads,
+  contracts: Pick<Deployments, "permit2">,
+  owner: Address,
+  nonce: bigint,
+): Promise<boolean> {
+  const answer = await chain.call({
+    to: contracts.permit2,
+    data: encodeFunctionData({ abi: permit2.abi, functionName: "nonceBitmap", args: [owner, nonce >> 8n] }),
+  });
+  return answer.ok && answer.data !== "0x" && ((BigInt(answer.data) >> (nonce & 0xffn)) & 1n) === 1n;
+}
+
+function decoded(log: ChainLog) {
+  const [signature, ...indexed] = log.topics;
+  if (signature === undefined) return undefined;
+  try {
+    return decodeEventLog({ abi: paymentBatcher.abi, data: log.data, topics: [signature, ...indexed] });
+  } catch {
+    return undefined;
+  }
+}
+
+/** viem types topics as possibly nested; ours are single values. */
+function topics(encoded: readonly (Hex | readonly Hex[] | null)[]): readonly (Hex | null)[] {
+  return encoded.map((topic) => (typeof topic === "string" ? topic : null));
+}

@@ -1,0 +1,228 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
+import type { Database } from "@assay/driver-postgres";
+import type { Hex, Network } from "@assay/x402";
+import { groupRows } from "./group.ts";
+import type { GroupOptions } from "./group.ts";
+import type { Jobs, Step } from "./jobs.ts";
+import { MAX_JOBS } from "./limits.ts";
+import { isPassing, patiently } from "./patient.ts";
+import type { ChainReads, JobOutcome, TransactionSender } from "./ports.ts";
+import { createReorgWatch } from "./reorg.ts";
+import { channelsUnderWay, claimForJob, dueRows, jobRows, markFailed, markFree, openJobs } from "./rows.ts";
+import type { PaymentRow } from "./rows.ts";
+
+/** What jobs of one kind do. Both functions are safe to run again. */
+export type JobHandler = {
+  /** Puts the job's transaction on its way, unless it is; false when there is nothing to send any more. */
+  readonly submit: (jobId: string) => Promise<boolean>;
+  /** Puts down what became of the job. */
+  readonly apply: (jobId: string, outcome: JobOutcome) => Promise<void>;
+};
+
+/** Something done now and then beside the jobs. */
+export type Chore = { readonly name: string; readonly everyMs: number; readonly run: () => Promise<unknown> };
+
+export type EngineEvent =
+  | { readonly type: "job_started"; readonly jobId: string; readonly payments: number }
+  | {
+      readonly type: "job_ended";
+      readonly jobId: string;
+      readonly state: JobOutcome["state"];
+      readonly transaction?: Hex;
+    }
+  | { readonly type: "job_failed"; readonly jobId: string; readonly error: string }
+  | { readonly type: "reorganised"; readonly payments: number }
+  | { readonly type: "chain_replaced"; readonly head: number }
+  | { readonly type: "waiting"; readonly for: string }
+  | { readonly type: "payment_dead"; readonly paymentId: Hex; readonly code: string };
+
+export type EngineModules = {
+  readonly database: Database;
+  readonly chain: ChainReads;
+  readonly sender: Pick<TransactionSender, "outcome">;
+  readonly network: Network;
+  readonly handlers: Readonly<Record<string, JobHandler>>;
+  /** Whether a deposit is on the chain. */
+  readonly isDeposited: (row: PaymentRow) => Promise<boolean>;
+  readonly chores: readonly Chore[];
+  readonly now: () => number;
+  readonly onEvent: (event: EngineEvent) => void;
+};
+
+export type EngineOptions = GroupOptions & {
+  /** How often the database is asked for what is due, milliseconds. */
+  readonly tickMs: number;
+  /** How often a job's transaction is asked after, milliseconds. */
+  readonly pollMs: number;
+};
+
+export type Engine = {
+  /** What a job does: given to whoever makes jobs durable. */
+  readonly runJob: (jobId: string, step: Step) => Promise<void>;
+  /** Turns until `close`; `jobs` keeps what is started. */
+  readonly begin: (jobs: Jobs) => void;
+  /** Settles a payment, or all that are due, with the next turn. */
+  readonly kick: (paymentId?: Hex) => void;
+  readonly status: () => { readonly running: number; readonly waitingFor: string | null; readonly head: number | null };
+  /** Ends the turns. Jobs stay where they are. */
+  readonly close: () => Promise<void>;
+};
+
+/** How often jobs are looked for that have payments and do not run. */
+const SUPERVISE_MS = 5_000;
+
+/**
+ * Turns due payments into jobs: looks what is due, groups it, gives each group's payments to a job and starts it. The rows
+ * are the truth; a job that is lost is found by its payments and started again.
+ */
+export function createEngine(modules: EngineModules, options: EngineOptions): Engine {
+  const { database, sender, network, handlers, now, onEvent } = modules;
+  const closing = new AbortController();
+  const deposited = new Set<Hex>();
+  let kicked: Set<Hex> | "all" = new Set();
+  let wake = (): void => {};
+  let waitingFor: string | null = null;
+  let jobs: Jobs | undefined;
+  let turning: Promise<void> | undefined;
+
+  const reorgs = createReorgWatch({ ...modules, onReorg: () => deposited.clear() });
+  const lastRun = new Map<string, number>();
+
+  const waits = (error: unknown): void => {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (reason !== waitingFor) onEvent({ type: "waiting", for: reason });
+    waitingFor = reason;
+  };
+
+  async function awaitOutcome(jobId: string): Promise<JobOutcome> {
+    for (;;) {
+      const outcome = await patiently(() => sender.outcome(jobId), closing.signal, waits);
+      if (outcome.state !== "pending" && outcome.state !== "mined") return outcome;
+      await pause(options.pollMs, undefined, { signal: closing.signal });
+    }
+  }
+
+  async function runJob(jobId: string, step: Step): Promise<void> {
+    const handler = handlers[jobId.slice(0, jobId.indexOf("-"))];
+    if (!handler) throw new TypeError(`No job is called ${jobId}.`);
+    const sent = await step("submit", () => patiently(() => handler.submit(jobId), closing.signal, waits));
+    const outcome: JobOutcome = sent ? await step("outcome", () => awaitOutcome(jobId)) : { state: "none" };
+    await step("apply", async () => {
+      await patiently(() => handler.apply(jobId, outcome), closing.signal, waits);
+      return true;
+    });
+    onEvent({
+      type: "job_ended",
+      jobId,
+      state: outcome.state,
+      ...("transaction" in outcome ? { transaction: outcome.transaction } : {}),
+    });
+    wake();
+  }
+
+  /** A payment that opens a channel is a charge like any other once its deposit is on the chain. */
+  async function lookAtDeposits(rows: readonly PaymentRow[]): Promise<void> {
+    for (const row of rows) {
+      if (row.instruction.payload.payment.kind !== "deposit" || deposited.has(row.paymentId)) continue;
+      if (await modules.isDeposited(row)) deposited.add(row.paymentId);
+    }
+  }
+
+  async function startDue(running: Jobs): Promise<void> {
+    const rows = await dueRows(database, network, now());
+    const free = rows.filter(({ amountAtomic }) => amountAtomic === 0n).map(({ paymentId }) => paymentId);
+    await markFree(database, free, now());
+    const waiting = rows.filter(({ amountAtomic }) => amountAtomic > 0n);
+    if (waiting.length === 0) {
+      kicked = new Set();
+      return;
+    }
+    await lookAtDeposits(waiting);
+    const channels = waiting.flatMap(({ channelId }) => (channelId === undefined ? [] : [channelId]));
+    const busyChannels = await channelsUnderWay(database, [...new Set(channels)]);
+    const groups = groupRows(waiting, options, { nowMs: now(), kicked, busyChannels, deposited });
+    for (const group of groups) {
+      if (running.running() >= MAX_JOBS || closing.signal.aborted) return;
+      const jobId = `${group.kind}-${randomUUID()}`;
+      const got = await claimForJob(
+        database,
+        jobId,
+        group.rows.map(({ paymentId }) => paymentId),
+        now(),
+      );
+      if (got === 0) continue;
+      onEvent({ type: "job_started", jobId, payments: got });
+      await running.ensure(jobId);
+    }
+    kicked = new Set();
+  }
+
+  async function supervise(running: Jobs): Promise<void> {
+    for (const jobId of await openJobs(database, network)) {
+      if (running.isRunning(jobId)) continue;
+      if (await running.ensure(jobId)) continue;
+      for (const row of await jobRows(database, jobId, now())) {
+        const code = "settlement_job_failed";
+        await markFailed(database, row.paymentId, { code, message: `The job ${jobId} failed too often.` }, true, now());
+        onEvent({ type: "payment_dead", paymentId: row.paymentId, code });
+      }
+    }
+  }
+
+  const chores: readonly Chore[] = [
+    { name: "reorgs", everyMs: Math.max(options.pollMs, 500), run: reorgs },
+    ...modules.chores,
+  ];
+
+  async function turn(running: Jobs): Promise<void> {
+    await startDue(running);
+    if (now() - (lastRun.get("supervise") ?? 0) >= SUPERVISE_MS) {
+      await supervise(running);
+      lastRun.set("supervise", now());
+    }
+    for (const chore of chores) {
+      if (now() - (lastRun.get(chore.name) ?? 0) < chore.everyMs) continue;
+      await chore.run();
+      lastRun.set(chore.name, now());
+    }
+  }
+
+  async function turns(running: Jobs): Promise<void> {
+    while (!closing.signal.aborted) {
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      try {
+        await turn(running);
+        waitingFor = null;
+      } catch (error) {
+        if (isPassing(error)) waits(error);
+        else
+          onEvent({ type: "job_failed", jobId: "turn", error: error instanceof Error ? error.message : String(error) });
+      }
+      const timer = new AbortController();
+      await Promise.race([woken, pause(options.tickMs, undefined, { signal: timer.signal }).catch(() => undefined)]);
+      timer.abort();
+    }
+  }
+
+  return {
+    runJob,
+    begin(running) {
+      jobs = running;
+      turning ??= turns(running);
+    },
+    kick(paymentId) {
+      if (paymentId === undefined) kicked = "all";
+      else if (kicked !== "all") kicked.add(paymentId);
+      wake();
+    },
+    status: () => ({ running: jobs?.running() ?? 0, waitingFor, head: reorgs.head() }),
+    async close() {
+      closing.abort(new Error("The settler is closing."));
+      wake();
+      await turning;
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import type { Address, Hex } from "@assay/x402";
+import { DEADLINE_MARGIN_S, MAX_GROUP_CHANNELS, MAX_GROUP_ITEMS } from "./limits.ts";
+import type { PaymentRow } from "./rows.ts";
+
+/** When payments are sent together. */
+export type GroupOptions = {
+  /** Payments of one scheme and token, or channels, that are enough to send them. */
+  readonly items: number;
+  /** How long the first of them waits for company, milliseconds. */
+  readonly afterMs: number;
+  /** How long the first charge on a channel waits for further ones before it is claimed, milliseconds. */
+  readonly claimAfterMs: number;
+  /** Payments of at least this, in the asset's smallest unit, wait for nobody. */
+  readonly immediateAbove: Readonly<Record<Address, bigint>>;
+};
+
+/** Payments that one job settles: through the batcher, by opening a channel, or by claiming from channels. */
+export type Group = { readonly kind: "pay" | "deposit" | "claim"; readonly rows: readonly PaymentRow[] };
+
+export type GroupContext = {
+  readonly nowMs: number;
+  /** Payments that somebody asked to settle now; `all` when somebody asked for everything. */
+  readonly kicked: ReadonlySet<Hex> | "all";
+  /** Channels that a job has payments of under way. */
+  readonly busyChannels: ReadonlySet<Hex>;
+  /** Deposits that are on the chain. */
+  readonly deposited: ReadonlySet<Hex>;
+};
+
+/**
+ * What to settle now, of payments that wait in order of their deadlines; what is in no group waits on. Payments of
+ * one scheme and token go together when they are many, when the first has waited, when a deadline is near, or when one
+ * of them waits for nobody: company costs nothing then. One transaction claims from many channels, and a deposit comes before
+ * every claim on its channel.
+ */
+export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, context: GroupContext): readonly Group[] {
+  const groups: Group[] = [];
+  const payments = new Map<string, PaymentRow[]>();
+  const channels = new Map<Hex, PaymentRow[]>();
+  const opening = new Set<Hex>();
+  for (const row of rows) {
+    if (row.channelId !== undefined) {
+      if (context.busyChannels.has(row.channelId)) continue;
+      if (row.instruction.payload.payment.kind === "deposit" && !context.deposited.has(row.paymentId)) {
+        // One at a time: the row is the channel's lock.
+        if (!opening.has(row.channelId)) groups.push({ kind: "deposit", rows: [row] });
+        opening.add(row.channelId);
+        continue;
+      }
+      push(channels, row.channelId, row);
+    } else {
+      push(payments, `${row.scheme} ${row.asset}`, row);
+    }
+  }
+  for (const waiting of payments.values()) {
+    const ready =
+      waiting.length >= options.items ||
+      waiting.some((row) => isUrgent(row, options, context) || row.updatedAtMs + options.afterMs <= context.nowMs);
+    if (!ready) continue;
+    for (const part of chunks(waiting, MAX_GROUP_ITEMS)) groups.push({ kind: "pay", rows: part });
+  }
+  const claimable = [...channels].filter(([channelId]) => !opening.has(channelId)).map(([, waiting]) => waiting);
+  for (const claims of byAuthorizer(claimable)) {
+    const ready = claims.some((waiting) =>
+      waiting.some((row) => isUrgent(row, options, context) || row.updatedAtMs + options.claimAfterMs <= context.nowMs),
+    );
+    if (!ready) continue;
+    for (const part of chunks(claims, MAX_GROUP_CHANNELS)) groups.push({ kind: "claim", rows: part.flat() });
+  }
+  return groups;
+}
+
+function isUrgent(row: PaymentRow, options: GroupOptions, { kicked, nowMs }: GroupContext): boolean {
+  const { payment } = row.instruction.payload;
+  const above = options.immediateAbove[row.asset];
+  return (
+    kicked === "all" ||
+    kicked.has(row.paymentId) ||
+    row.settlement === "individual" ||
+    // A permit's number is sequential: until it is used, its owner cannot sign another.
+    ((payment.kind === "permit2" || payment.kind === "upto") && payment.sponsored !== undefined) ||
+    (above !== undefined && row.amountAtomic >= above) ||
+    row.deadlineS <= nowMs / 1000 + DEADLINE_MARGIN_S
+  );
+}
+
+/** A batch of claims is signed once, so its channels have one authorizer. */
+function byAuthorizer(channels: readonly (readonly PaymentRow[])[]): Iterable<readonly (readonly PaymentRow[])[]> {
+  const groups = new Map<string, (readonly PaymentRow[])[]>();
+  for (const rows of channels) {
+    const payment = rows[0]?.instruction.payload.payment;
+    if (payment && "channel" in payment) push(groups, payment.channel.receiverAuthorizer, rows);
+  }
+  return groups.values();
+}
+
+function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
+function* chunks<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}

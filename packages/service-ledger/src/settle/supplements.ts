@@ -1,0 +1,121 @@
+import { createHash } from "node:crypto";
+import { hexToBytes } from "@assay/core";
+import type { Database } from "@assay/driver-postgres";
+import { MAX_SUPPLEMENT_ROWS } from "./limits.ts";
+import { unsupplementedRows } from "./rows.ts";
+import type { PaymentRow } from "./rows.ts";
+
+/** What a supplement of kind `settlement` states about a receipt. Amounts and numbers are decimal texts. */
+export type SettlementBody = {
+  readonly paymentId: string;
+  readonly payer: string;
+  readonly network: string;
+  readonly asset: string;
+  readonly amountAtomic: string;
+  readonly payTo: string;
+  readonly scheme: string;
+  readonly transaction: string;
+  readonly blockNumber: string;
+  /** The contract that moved the money. */
+  readonly contract: string;
+};
+
+/** A supplement to be logged. */
+export type SettlementDraft = {
+  /** 16 bytes, the same whenever this settlement is stated: a crash in between is found by it. */
+  readonly supplementId: Uint8Array;
+  readonly receiptId: string;
+  /** Digest of the service statement, which names the payment; 32 bytes. */
+  readonly refersTo: Uint8Array;
+  readonly body: SettlementBody;
+};
+
+/** Logs supplements, and answers where each now is in the log. */
+export type WriteSupplements = (drafts: readonly SettlementDraft[]) => Promise<readonly number[]>;
+
+const ID_TAG = "assay/settlement-supplement/1\0";
+
+/** The supplement of a settled payment; `contractOf` names the contract that settles rows of its kind. */
+export function settlementDraft(row: PaymentRow, contractOf: (row: PaymentRow) => string): SettlementDraft | undefined {
+  if (row.transaction === undefined || row.blockNumber === undefined) return undefined;
+  const id = createHash("sha256")
+    .update(`${ID_TAG}${row.network} ${row.paymentId} ${row.transaction} ${row.blockNumber}`)
+    .digest();
+  return {
+    supplementId: new Uint8Array(id.subarray(0, 16)),
+    receiptId: row.receiptId,
+    refersTo: hexToBytes(row.serviceDigest),
+    body: {
+      paymentId: row.paymentId,
+      payer: row.payer,
+      network: row.network,
+      asset: row.asset,
+      amountAtomic: row.amountAtomic.toString(),
+      payTo: row.payTo,
+      scheme: row.scheme,
+      transaction: row.transaction,
+      blockNumber: String(row.blockNumber),
+      contract: contractOf(row),
+    },
+  };
+}
+
+/**
+ * Has every settled payment's settlement stated in the log, once: what the index of the log knows already is not written
+ * again, and neither is what this process wrote and could not put down. The index must have caught up with the log when
+ * the first turn begins. Returns a function that does one turn and answers how many it put down.
+ */
+export function createSupplementer(modules: {
+  readonly database: Database;
+  readonly contractOf: (row: PaymentRow) => string;
+  readonly write: WriteSupplements;
+  readonly now: () => number;
+}): () => Promise<number> {
+  const { database, contractOf, write, now } = modules;
+  const written = new Map<string, number>();
+
+  return async () => {
+    const rows = await unsupplementedRows(database, MAX_SUPPLEMENT_ROWS, now());
+    const drafts = rows.flatMap((row) => {
+      const draft = settlementDraft(row, contractOf);
+      return draft ? [{ row, draft, id: Buffer.from(draft.supplementId).toString("hex") }] : [];
+    });
+    if (drafts.length === 0) return 0;
+    for (const [id, index] of await indexed(
+      database,
+      drafts.map(({ id }) => id),
+    ))
+      written.set(id, index);
+    const fresh = drafts.filter(({ id }) => !written.has(id));
+    if (fresh.length > 0) {
+      const indexes = await write(fresh.map(({ draft }) => draft));
+      for (const [i, { id }] of fresh.entries()) {
+        const index = indexes[i];
+        if (index !== undefined) written.set(id, index);
+      }
+    }
+    let put = 0;
+    for (const { row, id } of drafts) {
+      const index = written.get(id);
+      if (index === undefined) continue;
+      const { rowCount } = await database.query(
+        `UPDATE assay.payments SET supplement_index = $2
+         WHERE payment_id = decode($1, 'hex') AND state = 'settled' AND tx_hash = decode($3, 'hex') AND block_number = $4`,
+        [row.paymentId.slice(2), index, row.transaction?.slice(2) ?? "", row.blockNumber ?? 0],
+      );
+      put += rowCount;
+    }
+    for (const { id } of drafts) written.delete(id);
+    return put;
+  };
+}
+
+/** Places of supplements in the log, of those that its index knows. */
+async function indexed(database: Database, ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const { rows } = await database.query(
+    `SELECT encode(receipt_id, 'hex') AS id, log_index FROM assay.receipts
+     WHERE kind = 'supplement' AND receipt_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
+    [`{${ids.join(",")}}`],
+  );
+  return new Map(rows.map((row) => [String(row["id"]), Number(row["log_index"])]));
+}

@@ -1,0 +1,78 @@
+import { bytesToHex } from "@assay/core";
+import type { Database } from "@assay/driver-postgres";
+import type { ChannelConfig, Hex, Voucher } from "@assay/x402";
+import { toHex } from "viem";
+import type { PaymentRow } from "./rows.ts";
+
+/** A claim on one channel: the highest voucher that its payer signed, and what is claimed in all. */
+export type ChannelClaim = {
+  readonly channelId: Hex;
+  readonly channel: ChannelConfig;
+  readonly maxClaimable: bigint;
+  readonly signature: Uint8Array;
+  readonly totalClaimed: bigint;
+};
+
+/** A channel as the contract's structs have it. */
+export function channelTuple(channel: ChannelConfig): {
+  readonly payer: Hex;
+  readonly payerAuthorizer: Hex;
+  readonly receiver: Hex;
+  readonly receiverAuthorizer: Hex;
+  readonly token: Hex;
+  readonly withdrawDelay: number;
+  readonly salt: Hex;
+} {
+  return { ...channel, salt: toHex(channel.salt) };
+}
+
+/** A claim as the contract's structs have it. */
+export function claimTuple(claim: ChannelClaim): {
+  readonly voucher: { readonly channel: ReturnType<typeof channelTuple>; readonly maxClaimableAmount: bigint };
+  readonly signature: Hex;
+  readonly totalClaimed: bigint;
+} {
+  return {
+    voucher: { channel: channelTuple(claim.channel), maxClaimableAmount: claim.maxClaimable },
+    signature: toHex(claim.signature),
+    totalClaimed: claim.totalClaimed,
+  };
+}
+
+/** The channel and voucher that a row's payer signed; undefined for other payments. */
+export function voucherOf(row: PaymentRow): { readonly channel: ChannelConfig; readonly voucher: Voucher } | undefined {
+  const { payment } = row.instruction.payload;
+  return payment.kind === "voucher" || payment.kind === "deposit" ? payment : undefined;
+}
+
+/**
+ * The highest voucher of a channel: of these rows, or the one that the channel's row keeps when theirs do not reach
+ * `atLeast`. A payment that ended first may have come with a higher voucher than those that are claimed with it.
+ */
+export async function highestVoucher(
+  database: Database,
+  channelId: Hex,
+  rows: readonly PaymentRow[],
+  atLeast: bigint,
+): Promise<Pick<ChannelClaim, "channel" | "maxClaimable" | "signature"> | undefined> {
+  let best: Pick<ChannelClaim, "channel" | "maxClaimable" | "signature"> | undefined;
+  for (const row of rows) {
+    const signed = voucherOf(row);
+    if (!signed || bytesToHex(signed.voucher.channelId) !== channelId.slice(2)) continue;
+    const { maxClaimable, signature } = signed.voucher;
+    if (!best || maxClaimable > best.maxClaimable) best = { channel: signed.channel, maxClaimable, signature };
+  }
+  if (!best || best.maxClaimable >= atLeast) return best;
+  const answer = await database.query(
+    `SELECT signed_max::text AS signed_max, signature FROM assay.channels
+     WHERE channel_id = decode($1, 'hex') AND signature IS NOT NULL`,
+    [channelId.slice(2)],
+  );
+  const kept = answer.rows[0];
+  const signature = kept?.["signature"];
+  if (!(signature instanceof Uint8Array)) return best;
+  const maxClaimable = BigInt(String(kept?.["signed_max"]));
+  return maxClaimable > best.maxClaimable
+    ? { channel: best.channel, maxClaimable, signature: new Uint8Array(signature) }
+    : best;
+}
