@@ -1,0 +1,192 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import { AssayError } from "@assay/core";
+import { isRevert } from "@assay/driver-chain";
+import type { TxReceipt } from "@assay/driver-chain";
+import type { EvmSuite } from "@assay/x402";
+import { channelJson, claimedUnsettled, diagnose, readChannel } from "./examine.ts";
+import { movedElsewhere, refundedIn, settledIn } from "./events.ts";
+import { judgePayment } from "./judge.ts";
+import { sendersFor } from "./plan.ts";
+import type { Plan, ServedChain } from "./plan.ts";
+import { REASON, refuse } from "./reasons.ts";
+import type { Refusal } from "./reasons.ts";
+import type { ParsedRequest } from "./request.ts";
+import type { Sender } from "./sender.ts";
+import type { Settled, SettlementRecord, SettlementStore } from "./store.ts";
+
+export type Asked = {
+  readonly served: ServedChain;
+  readonly request: ParsedRequest;
+  readonly plan: Plan;
+  /** Empty for whoever has no token. */
+  readonly caller: string;
+  readonly digest: string;
+  readonly nowS: number;
+};
+/** `replayed`: this was settled by a request before. A refusal with a transaction was sent, and reverted or is pending. */
+export type Outcome =
+  | (Settled & { readonly ok: true; readonly replayed: boolean })
+  | (Refusal & { readonly transaction?: string });
+
+export type Settlements = { readonly settle: (asked: Asked) => Promise<Outcome> };
+
+/** What a transaction may need beyond its estimate: the state may have changed until its block. In percent. */
+const GAS_MARGIN = 125n;
+/** Enough for a payment with the deployment of its payer's account, and for 200 claims. */
+const MAX_GAS = 8_000_000n;
+
+/** Settles each payment once, and tells whoever asks again what came of it. */
+export function createSettlements(options: {
+  readonly suite: EvmSuite;
+  readonly store: SettlementStore;
+  readonly now: () => number;
+  readonly waitMs: number;
+  readonly pollMs: number;
+  readonly maxPending: number;
+  readonly finality: "mined" | "final";
+}): Settlements {
+  const { suite, store, now } = options;
+  const under = new Map<string, { readonly asked: Asked; readonly outcome: Promise<Outcome> }>();
+
+  /** Why the chain or the clock forbid what is asked; the gas that it may use otherwise. */
+  const examine = async (
+    asked: Asked,
+    sender: Sender,
+  ): Promise<Refusal | { readonly ok: true; readonly gas: bigint }> => {
+    const { served, request, plan } = asked;
+    if (request.kind === "payment") {
+      const judged = await judgePayment(suite, served, request, asked.nowS);
+      if (!judged.ok) return judged;
+    }
+    // The contract sends nothing without a word when there is nothing to send.
+    if (request.kind === "sweep" && (await claimedUnsettled(served, request.receiver, request.token)) === 0n)
+      return refuse(REASON.nothing, "Nothing was claimed for this receiver that it does not have.");
+    if (!plan.call) return { ok: true, gas: 0n };
+    const { to, data } = plan.call;
+    let needed: bigint;
+    try {
+      needed = await served.chain.estimateGas({ from: sender.address, to, data });
+    } catch (error) {
+      if (!isRevert(error)) throw error;
+      return diagnose(suite, served, request, plan);
+    }
+    const gas = (needed * GAS_MARGIN) / 100n;
+    if (gas <= (served.maxGas ?? MAX_GAS)) return { ok: true, gas };
+    return refuse(plan.failed.simulation, `It would take ${needed} gas, more than is spent here.`, plan.payer);
+  };
+
+  const begin = async (asked: Asked): Promise<Outcome> => {
+    const { served, request, plan, caller, digest } = asked;
+    const known = await store.get(plan.key);
+    if (known) return resume(asked, known);
+    const senders = sendersFor(served, request);
+    const sender = senders[Math.floor(Math.random() * senders.length)];
+    if (!sender) return refuse(REASON.facilitator, "Nobody here may settle this payment.", plan.payer);
+    const examined = await examine(asked, sender);
+    if (!examined.ok) return examined;
+    const record: SettlementRecord = {
+      key: plan.key,
+      caller,
+      digest,
+      network: served.network,
+      sender: sender.address,
+      jobId: `facilitator ${randomUUID()}`,
+      createdAtMs: now(),
+    };
+    const other = await store.claim(record);
+    return resume(asked, other ?? record, examined.gas);
+  };
+
+  /** Brings a record that is there to its end, or as far as the wait allows. */
+  const resume = async (asked: Asked, record: SettlementRecord, gas?: bigint): Promise<Outcome> => {
+    const { served, request, plan } = asked;
+    if (record.caller !== asked.caller || record.digest !== asked.digest)
+      return refuse(usedReason(request, plan), "This payment was settled already, for something else.", plan.payer);
+    if (record.result) return { ok: true, ...record.result, replayed: true };
+    if (!plan.call) return finish(asked, { transaction: "", amount: "0" });
+    const sender = served.senders.find(({ address }) => address === record.sender);
+    if (!sender) return refuse(REASON.pending, "Its transaction was sent by an account that is not here.", plan.payer);
+    await sender.submit({ jobId: record.jobId, ...plan.call, ...(gas === undefined ? {} : { gasLimit: gas }) });
+    return follow(asked, sender, record);
+  };
+
+  const follow = async (asked: Asked, sender: Sender, { jobId }: SettlementRecord): Promise<Outcome> => {
+    const { served, request, plan } = asked;
+    const untilMs = now() + options.waitMs;
+    for (;;) {
+      const outcome = await sender.outcome(jobId);
+      if (outcome.state === "final" || (outcome.state === "mined" && options.finality === "mined"))
+        return finish(asked, await settledBy(asked, outcome.receipt));
+      if (outcome.state === "reverted" || outcome.state === "dropped") {
+        const transaction = outcome.state === "reverted" ? outcome.receipt.transactionHash : undefined;
+        const elsewhere =
+          request.kind === "payment" && request.document.payment.kind === "eip3009"
+            ? await movedElsewhere(served.chain, request.requirement.asset, request.document.payment)
+            : undefined;
+        if (elsewhere !== undefined) return finish(asked, { transaction: elsewhere });
+        await store.drop(plan.key);
+        const refusal = refuse(plan.failed.transaction, "The transaction had no effect.", plan.payer);
+        return transaction === undefined ? refusal : { ...refusal, transaction };
+      }
+      if (now() >= untilMs) {
+        const transaction = outcome.state === "pending" ? outcome.transaction : outcome.receipt.transactionHash;
+        const pending = refuse(REASON.pending, "The transaction is not in a block yet; ask again.", plan.payer);
+        return transaction === undefined ? pending : { ...pending, transaction };
+      }
+      await delay(options.pollMs);
+    }
+  };
+
+  /** What a receipt says was settled. Reads of the chain that fail leave the settlement open, to be asked again. */
+  const settledBy = async ({ served, request, plan }: Asked, receipt: TxReceipt): Promise<Settled> => {
+    const transaction = receipt.transactionHash;
+    if (request.kind === "sweep")
+      return { transaction, amount: String(settledIn(receipt, request.receiver, request.token)) };
+    if (plan.channelId && plan.payer !== undefined) {
+      const { state } = await readChannel(served, plan.channelId, plan.payer);
+      const amount = request.kind === "refund" ? refundedIn(receipt, plan.channelId) : plan.amountAtomic;
+      return {
+        transaction,
+        ...(amount === undefined ? {} : { amount: String(amount) }),
+        extra: { channelState: channelJson(plan.channelId, state) },
+      };
+    }
+    return { transaction, ...(plan.amountAtomic === undefined ? {} : { amount: String(plan.amountAtomic) }) };
+  };
+
+  /** Keeps a result; a sweep may happen any number of times, and is forgotten. */
+  const finish = async ({ request, plan }: Asked, settled: Settled): Promise<Outcome> => {
+    await (request.kind === "sweep" ? store.drop(plan.key) : store.finish(plan.key, settled));
+    return { ok: true, ...settled, replayed: false };
+  };
+  return {
+    settle: async (asked) => {
+      const { key } = asked.plan;
+      const other = under.get(key);
+      if (other) {
+        if (other.asked.caller !== asked.caller || other.asked.digest !== asked.digest)
+          return refuse(usedReason(asked.request, asked.plan), "This payment is being settled for something else.");
+        const outcome = await other.outcome;
+        return outcome.ok ? { ...outcome, replayed: true } : outcome;
+      }
+      if (under.size >= options.maxPending)
+        throw new AssayError("facilitator_overloaded", "Too many settlements are under way.");
+      const outcome = begin(asked);
+      under.set(key, { asked, outcome });
+      try {
+        return await outcome;
+      } finally {
+        under.delete(key);
+      }
+    },
+  };
+}
+
+/** What x402 calls a payment whose nonce is gone. */
+function usedReason(request: ParsedRequest, plan: Plan): string {
+  if (request.kind !== "payment") return plan.failed.simulation;
+  const { kind } = request.document.payment;
+  if (kind === "eip3009") return REASON.transferUsed;
+  return kind === "permit2" || kind === "upto" ? REASON.permit2Used : plan.failed.simulation;
+}
