@@ -31,7 +31,7 @@ const { version } = JSON.parse(
   readFileSync(fileURLToPath(new URL("../../apps/assay/package.json", import.meta.url)), "utf8"),
 ) as { version: string };
 const METHODS = new Set(["get", "post", "put", "patch", "delete"]);
-const TAGS = new Set(["inference", "text", "receipts", "models", "tokens", "log", "operations"]);
+const TAGS = new Set(["inference", "text", "receipts", "models", "tokens", "payments", "log", "operations"]);
 
 let document: Document;
 let operations: readonly (readonly [name: string, path: string, method: string, operation: Operation])[];

@@ -34,6 +34,7 @@ import type {
   GatewayModules,
   GatewayOptions,
   ListedTextModel,
+  OpeningVault,
   PaymentModules,
   PaymentOptions,
   Payments,
@@ -106,7 +107,12 @@ export type TextServerOptions = {
   readonly paid?: PaymentOptions & Partial<PaymentModules>;
   /** What runs tensors. */
   readonly infer?: Partial<GatewayModules["infer"]>;
-  readonly api?: (parts: { readonly recorder: Recorder; readonly log: FileLog }) => Partial<ApiModules>;
+  readonly api?: (parts: {
+    readonly recorder: Recorder;
+    readonly log: FileLog;
+    readonly vault: OpeningVault;
+    readonly payments: Payments | undefined;
+  }) => Partial<ApiModules>;
 };
 
 async function makeIssuer(role: "node" | "gateway", uses: readonly KeyUse[]): Promise<Issuer> {
@@ -253,7 +259,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
           },
         },
         textModels: () => Promise.resolve(options.models ?? []),
-        ...options.api?.({ recorder, log }),
+        ...options.api?.({ recorder, log, vault, payments }),
       } as unknown as ApiModules),
       infer: {
         metrics,

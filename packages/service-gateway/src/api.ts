@@ -12,7 +12,7 @@ import {
   serverMetadataSchema,
   serverReadySchema,
 } from "@assay/protocol";
-import type { BlobStore, Datatype, IndexStore, LogSink, ReceiptRow } from "@assay/protocol";
+import type { BlobStore, Datatype, IndexStore, Listings, LogSink, ReceiptRow, StoredRecord } from "@assay/protocol";
 import { BUNDLE_MEDIA_TYPE, encodeBundle, trustView } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
@@ -26,6 +26,12 @@ import { declareTextRoutes } from "./openai/document.ts";
 import { openAiHubModel, openAiTextModel } from "./openai/models.ts";
 import type { ListedTextModel } from "./openai/models.ts";
 import type { OpeningVault } from "./openings.ts";
+import { mountPriceApi } from "./payments/price-api.ts";
+import type { PriceApiModules } from "./payments/price-api.ts";
+import type { Payments } from "./payments/payments.ts";
+import { digestOf, mountReceiptApi, uploadUse } from "./payments/receipt-api.ts";
+import type { ReceiptApiModules } from "./payments/receipt-api.ts";
+import { paidRoute, payerOf } from "./payments/service.ts";
 import type { Recorder } from "./recorder.ts";
 import * as schema from "./schemas.ts";
 import { decodeSidecar } from "./sidecar.ts";
@@ -108,6 +114,13 @@ export type ApiModules = {
   /** Waits a moment until the index has what is in the log now: who just got a receipt finds it listed. */
   readonly indexed: () => Promise<void>;
   readonly ready: () => { readonly ready: boolean; readonly reasons: readonly string[] };
+  /** Takes payments; without it everything is free. */
+  readonly payments?: Payments | undefined;
+  /** Prices, for the routes that show and set them; without it they are not there. */
+  readonly listings?: Listings | undefined;
+  readonly describeListing?: PriceApiModules["describeListing"];
+  readonly verify?: ReceiptApiModules["verify"];
+  readonly audit?: ReceiptApiModules["audit"];
   readonly options: ApiOptions;
 };
 
@@ -184,29 +197,33 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     return index.receipt(id);
   };
 
-  const rowOf = async (id: string): Promise<{ readonly logIndex: number; readonly row: ReceiptRow | undefined }> => {
+  const rowOf = async (
+    id: string,
+    kinds: readonly string[] = ["execution"],
+  ): Promise<{ readonly logIndex: number; readonly row: ReceiptRow | undefined }> => {
     if (!RECEIPT_ID.test(id))
       throw new AssayError("receipt_not_found", "A receipt id is 32 lower-case hexadecimal digits.");
     const recent = modules.recent(id);
     const row = recent === undefined ? await indexedRow(id) : undefined;
     const logIndex = recent ?? row?.logIndex;
-    if (logIndex === undefined || (row && row.kind !== "execution"))
+    if (logIndex === undefined || (row && !kinds.includes(row.kind)))
       throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
     return { logIndex, row };
   };
 
   /** The log index of a receipt that this caller may read: its owner, the operator, or the holder of its grant. */
-  const readable = async (context: Context, id: string): Promise<number> => {
-    const { logIndex } = await rowOf(id);
+  const readable = async (context: Context, id: string): Promise<number> => (await readableRecord(context, id)).index;
+  const readableRecord = async (context: Context, id: string, kinds?: readonly string[]): Promise<StoredRecord> => {
+    const { logIndex } = await rowOf(id, kinds);
     const record = await modules.log.read(logIndex);
     if (!record) throw new AssayError("receipt_not_found", `There is no receipt ${id} here.`);
     const sidecar = decodeSidecar(record.claims);
     const grant = context.req.header("assay-grant");
     if (grant !== undefined && sidecar.grantSha256 && /^[0-9a-f]{64}$/.test(grant)) {
-      if (bytesToHex(modules.suite.sha256(hexToBytes(grant))) === bytesToHex(sidecar.grantSha256)) return logIndex;
+      if (bytesToHex(modules.suite.sha256(hexToBytes(grant))) === bytesToHex(sidecar.grantSha256)) return record;
     }
     const caller = await callerOf(context);
-    if (caller && (caller.owner === sidecar.owner || auth.isOperator(caller.owner))) return logIndex;
+    if (caller && (caller.owner === sidecar.owner || auth.isOperator(caller.owner))) return record;
     throw new AssayError("receipt_not_yours", `The receipt ${id} is not yours to read.`, {
       hints: ["Send the assay-grant header that came with the answer, or a token of the receipt's owner."],
     });
@@ -501,6 +518,23 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       return context.body(null, 204);
     },
   );
+  mountReceiptApi(app, {
+    payments: modules.payments,
+    recorder: modules.recorder,
+    suite: modules.suite,
+    readable: (context, id) => readableRecord(context, id, ["execution", "supplement"]),
+    bundle: bundleFor,
+    verify: modules.verify,
+    audit: modules.audit,
+    maxBundleBytes: options.maxJsonBytes,
+  });
+  if (modules.listings)
+    mountPriceApi(app, {
+      auth,
+      listings: modules.listings,
+      versions: models.versions,
+      describeListing: modules.describeListing,
+    });
   app.openapi(
     route("get", "/v1/trust", "trust.show", "A trust file for this gateway", {
       tags: ["receipts"],
@@ -638,6 +672,14 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       },
     );
   }
+  app.use(
+    "/v1/blobs",
+    paidRoute(modules, "service:storage", async (context) => {
+      const caller = await callerOf(context);
+      if (context.req.method !== "POST" || (caller && auth.isOperator(caller.owner))) return undefined;
+      return uploadUse(context);
+    }),
+  );
   app.openapi(
     route("post", "/v1/blobs", "blobs.put", "Store a file", {
       security: OWNER,
@@ -646,10 +688,12 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       responses: json("Its id.", schema.blobStored),
     }),
     async (context) => {
-      await owner(context);
+      if (payerOf(context) === undefined) await owner(context);
       const body = context.req.raw.body;
+      const expected = digestOf(context);
       const stored = await modules.blobs.put(body ?? new Uint8Array(), {
         maxBytes: options.maxBlobBytes,
+        ...(expected === undefined ? {} : { expected }),
       });
       return context.json(stored);
     },

@@ -118,6 +118,12 @@ const STATUS: Readonly<Record<string, number>> = {
   payment_unavailable: 503,
   chain_unavailable: 503,
   listing_not_found: 404,
+  payment_not_found: 404,
+  batch_not_found: 404,
+  payment_not_retryable: 409,
+  chain_not_development: 409,
+  settler_gone: 503,
+  chain_rpc_error: 502,
   answer_not_kept: 409,
 };
 /** Seconds after which a refused caller may try again, when the error names no time itself. */

@@ -106,6 +106,7 @@ export type Payments = {
     settlement: OpenPayment["settlement"],
     receipt: DurableReceipt,
   ) => Promise<IndividualFacts | undefined>;
+  readonly nowMs: () => number;
   /** The answer kept beside a record, complete; undefined when none is kept, or not any more. */
   readonly answerIn: (record: StoredRecord) => Promise<CompleteAnswer | undefined>;
 };
@@ -249,6 +250,7 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
       return bytes && { bytes, untilMs };
     },
     individual,
+    nowMs: now,
     answerIn,
   };
 }

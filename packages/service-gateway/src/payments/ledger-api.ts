@@ -1,0 +1,297 @@
+import { createRoute, z } from "@hono/zod-openapi";
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { AssayError } from "@assay/core";
+import {
+  batchDocument,
+  batchList,
+  batchVerdict,
+  chainDocument,
+  fundDocument,
+  paymentDocument,
+  paymentList,
+  resetDocument,
+  settleDocument,
+} from "@assay/protocol";
+import type {
+  BatchDocument,
+  BatchPage,
+  BatchVerdict,
+  ChainDocument,
+  FundDocument,
+  PaymentDocument,
+  PaymentPage,
+  ResetDocument,
+  SettleDocument,
+} from "@assay/protocol";
+import type { Auth } from "../auth.ts";
+import { limitBody } from "../limit-body.ts";
+import { problem } from "../schemas.ts";
+
+/** Which payments a list is of. */
+export type PaymentsAsked = {
+  readonly state?: string;
+  readonly payer?: string;
+  readonly receiptId?: string;
+  readonly limit?: number;
+  readonly before?: string;
+};
+
+/** What the ledger and its chain have to say. Every method may throw `database_unavailable` and `chain_unavailable`. */
+export type LedgerReports = {
+  readonly payments: (asked: PaymentsAsked) => Promise<PaymentPage>;
+  /** Undefined when there is no payment of this id. */
+  readonly payment: (paymentId: string) => Promise<PaymentDocument | undefined>;
+  /** Tries a dead or failed payment again. Throws `payment_not_retryable`. */
+  readonly retry: (paymentId: string) => Promise<PaymentDocument | undefined>;
+  /** Settles what is due now; waits a little for it. */
+  readonly settle: () => Promise<SettleDocument>;
+  readonly batches: (asked: { readonly limit?: number; readonly before?: number }) => Promise<BatchPage>;
+  readonly batch: (number: number) => Promise<BatchDocument | undefined>;
+  readonly verifyBatch: (number: number) => Promise<BatchVerdict | undefined>;
+  readonly chain: () => Promise<ChainDocument>;
+  /** Throws `chain_not_development` where money is worth something. */
+  readonly fund: (address: string, asset: string, amount: string) => Promise<FundDocument>;
+  readonly reset: () => Promise<ResetDocument>;
+};
+
+const MAX_BODY_BYTES = 4096;
+const TAG = "payments";
+const OPERATOR = [{ token: [] }];
+const ID = /^0x[0-9a-f]{64}$/;
+const NUMBER = /^(?:0|[1-9]\d{0,14})$/;
+
+const fundBody = z.strictObject({
+  address: z.string().regex(/^0x[0-9a-fA-F]{40}$/),
+  asset: z.string().min(1).max(32).describe("Symbol of a configured token, or ETH."),
+  amount: z
+    .string()
+    .regex(/^(?:0|[1-9]\d{0,29})(?:\.\d{1,18})?$/)
+    .describe("In units of the asset: 12.5."),
+});
+
+/**
+ * Adds what can be asked about payments, batches and the chain: lists and orders are the operator's; one payment is
+ * shown to whoever knows its id, which its payer alone was given; batches and the chain are public.
+ */
+export function mountLedgerApi(
+  app: OpenAPIHono,
+  modules: { readonly auth: Pick<Auth, "caller" | "isOperator">; readonly ledger: LedgerReports },
+): void {
+  const { auth, ledger } = modules;
+  for (const path of ["/v1/payments/*", "/v1/batches/*", "/v1/chain/*"]) app.use(path, limitBody(MAX_BODY_BYTES));
+
+  const operator = async (context: Context): Promise<void> => {
+    const caller = await auth.caller(context.req.header("authorization"));
+    if (!caller)
+      throw new AssayError("token_required", "This needs the operator's token.", {
+        hints: ["Sign a challenge at /v1/auth/challenge with the operator's key and send the token as a bearer."],
+      });
+    if (!auth.isOperator(caller.owner))
+      throw new AssayError("operator_required", "Only the operator of this gateway may do this.");
+  };
+  const paymentId = (context: Context): string => {
+    const id = context.req.param("id") ?? "";
+    if (ID.test(id)) return id;
+    throw noPayment(id);
+  };
+  const batchNumber = (context: Context): number => {
+    const text = context.req.param("number") ?? "";
+    if (NUMBER.test(text)) return Number(text);
+    throw noBatch(text);
+  };
+  const route = (
+    method: "get" | "post",
+    path: string,
+    operationId: string,
+    summary: string,
+    description: string,
+    schema: z.ZodType,
+    parts: Partial<Parameters<typeof createRoute>[0]> = {},
+  ): ReturnType<typeof createRoute> =>
+    createRoute({
+      method,
+      path,
+      operationId,
+      summary,
+      tags: [TAG],
+      security: [{}],
+      responses: { 200: { description, content: { "application/json": { schema } } }, default: problem },
+      ...parts,
+    });
+  const query = (...names: readonly string[]) => ({
+    query: z.object(
+      Object.fromEntries(
+        names.map((name) => [
+          name,
+          z
+            .string()
+            .max(200)
+            .optional()
+            .openapi({ param: { name, in: "query" } }),
+        ]),
+      ),
+    ),
+  });
+  const inPath = (name: string) => ({
+    params: z.object({ [name]: z.string().openapi({ param: { name, in: "path" } }) }),
+  });
+
+  app.openapi(
+    route("get", "/v1/payments", "payments.list", "Payments, the latest first", "A page of them.", paymentList, {
+      security: OPERATOR,
+      request: query("state", "payer", "receipt", "limit", "before"),
+    }),
+    async (context) => {
+      await operator(context);
+      const asked = (name: string): string | undefined => context.req.query(name);
+      const [state, payer, receiptId, before] = ["state", "payer", "receipt", "before"].map(asked);
+      const limit = whole(asked("limit"), "limit");
+      return context.json(
+        (await ledger.payments({
+          ...(state === undefined ? {} : { state }),
+          ...(payer === undefined ? {} : { payer }),
+          ...(receiptId === undefined ? {} : { receiptId }),
+          ...(before === undefined ? {} : { before }),
+          ...(limit === undefined ? {} : { limit }),
+        })) as never,
+      );
+    },
+  );
+  app.openapi(
+    route(
+      "post",
+      "/v1/payments/settle",
+      "payments.settle",
+      "Settle what is due now",
+      "What was done.",
+      settleDocument,
+      {
+        security: OPERATOR,
+      },
+    ),
+    async (context) => {
+      await operator(context);
+      return context.json((await ledger.settle()) as never);
+    },
+  );
+  app.openapi(
+    route("get", "/v1/payments/{id}", "payments.show", "One payment and its settlement", "It.", paymentDocument, {
+      request: inPath("id"),
+    }),
+    async (context) => {
+      const id = paymentId(context);
+      const found = await ledger.payment(id);
+      if (!found) throw noPayment(id);
+      return context.json(found as never);
+    },
+  );
+  app.openapi(
+    route(
+      "post",
+      "/v1/payments/{id}/retry",
+      "payments.retry",
+      "Try to settle a payment again",
+      "It.",
+      paymentDocument,
+      {
+        security: OPERATOR,
+        request: inPath("id"),
+      },
+    ),
+    async (context) => {
+      await operator(context);
+      const id = paymentId(context);
+      const found = await ledger.retry(id);
+      if (!found) throw noPayment(id);
+      return context.json(found as never);
+    },
+  );
+
+  app.openapi(
+    route("get", "/v1/batches", "batches.list", "Anchored batches, the latest first", "A page of them.", batchList, {
+      request: query("limit", "before"),
+    }),
+    async (context) => {
+      const limit = whole(context.req.query("limit"), "limit");
+      const before = whole(context.req.query("before"), "before");
+      return context.json(
+        (await ledger.batches({
+          ...(limit === undefined ? {} : { limit }),
+          ...(before === undefined ? {} : { before }),
+        })) as never,
+      );
+    },
+  );
+  app.openapi(
+    route("get", "/v1/batches/{number}", "batches.show", "One batch", "It.", batchDocument, {
+      request: inPath("number"),
+    }),
+    async (context) => {
+      const number = batchNumber(context);
+      const found = await ledger.batch(number);
+      if (!found) throw noBatch(String(number));
+      return context.json(found as never);
+    },
+  );
+  app.openapi(
+    route(
+      "post",
+      "/v1/batches/{number}/verify",
+      "batches.verify",
+      "Make a batch again from its blob and compare it with the chain",
+      "What was found; nobody has to take the gateway's word for it, the blob is public.",
+      batchVerdict,
+      { request: inPath("number") },
+    ),
+    async (context) => {
+      const number = batchNumber(context);
+      const found = await ledger.verifyBatch(number);
+      if (!found) throw noBatch(String(number));
+      return context.json(found as never);
+    },
+  );
+
+  app.openapi(
+    route("get", "/v1/chain", "chain.show", "The chain that payments are settled on", "Its state.", chainDocument),
+    async (context) => context.json((await ledger.chain()) as never),
+  );
+  app.openapi(
+    route("post", "/v1/chain/fund", "chain.fund", "Money of a development chain", "What was given.", fundDocument, {
+      security: OPERATOR,
+      request: { body: { content: { "application/json": { schema: fundBody } }, required: true } },
+    }),
+    async (context) => {
+      await operator(context);
+      const { address, asset, amount } = (
+        context.req as unknown as { valid: (what: "json") => z.infer<typeof fundBody> }
+      ).valid("json");
+      return context.json((await ledger.fund(address, asset, amount)) as never);
+    },
+  );
+  app.openapi(
+    route("post", "/v1/chain/reset", "chain.reset", "Begin a development chain anew", "It.", resetDocument, {
+      security: OPERATOR,
+    }),
+    async (context) => {
+      await operator(context);
+      return context.json((await ledger.reset()) as never);
+    },
+  );
+}
+
+function whole(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (NUMBER.test(text)) return Number(text);
+  throw new AssayError("request_invalid", `The query's ${name} is not a whole number.`);
+}
+
+function noPayment(id: string): AssayError<"payment_not_found"> {
+  return new AssayError("payment_not_found", `There is no payment ${JSON.stringify(id.slice(0, 80))}.`, {
+    hints: ["A payment's id is 0x and 64 hexadecimal digits; receipts and PAYMENT-RESPONSE headers name it."],
+  });
+}
+
+function noBatch(number: string): AssayError<"batch_not_found"> {
+  return new AssayError("batch_not_found", `There is no batch ${JSON.stringify(number.slice(0, 20))}.`);
+}
