@@ -6,7 +6,6 @@ import {Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {IAuthorizedTransfer} from "../interfaces/IAuthorizedTransfer.sol";
-import {ISignatureTransfer} from "../interfaces/ISignatureTransfer.sol";
 import {Canonical} from "../lib/Canonical.sol";
 import {X402ExactPermit2Proxy} from "../x402/X402ExactPermit2Proxy.sol";
 import {X402UptoPermit2Proxy} from "../x402/X402UptoPermit2Proxy.sol";
@@ -82,6 +81,9 @@ contract PaymentBatcher is Ownable2Step, ReentrancyGuardTransient {
     /// @notice Bytes of a revert reason that are kept: a selector with four words, or a short sentence.
     uint256 public constant MAX_REASON = 132;
 
+    /// @dev A call gets at most 63/64 of what is left (EIP-150); the rest of the margin pays for the event.
+    uint256 private constant GAS_NEEDED = GAS_PER_PAYMENT * 33 / 32;
+
     /// @notice Who may settle.
     mapping(address account => bool) public isOperator;
 
@@ -103,12 +105,23 @@ contract PaymentBatcher is Ownable2Step, ReentrancyGuardTransient {
     function settle(Payment[] calldata payments) external nonReentrant returns (uint256 settled) {
         if (!isOperator[msg.sender]) revert NotOperator(msg.sender);
         if (payments.length == 0) revert NoPayments();
+        uint256 free;
+        assembly ("memory-safe") {
+            free := mload(0x40)
+        }
         for (uint256 i = 0; i < payments.length; ++i) {
+            // Nothing of a payment outlives its turn. Memory that only grew would cost more with every payment.
+            assembly ("memory-safe") {
+                mstore(0x40, free)
+            }
             Payment calldata payment = payments[i];
-            // A call gets at most 63/64 of what is left (EIP-150); the rest of the margin pays for the event.
-            uint256 share = GAS_PER_PAYMENT + (payment.permit2612.length == 0 ? 0 : GAS_PER_PERMIT);
-            if (gasleft() < share + share / 32) revert InsufficientGas(i, gasleft());
-            if (payment.permit2612.length != 0) _permit(payment);
+            bytes calldata permit2612 = payment.permit2612;
+            if (permit2612.length == 0) {
+                if (gasleft() < GAS_NEEDED) revert InsufficientGas(i, gasleft());
+            } else {
+                if (gasleft() < GAS_NEEDED + GAS_PER_PERMIT * 33 / 32) revert InsufficientGas(i, gasleft());
+                _permit(payment, permit2612);
+            }
             (bool ok, bytes memory reason) = _settle(payment);
             if (ok) ++settled;
             emit PaymentSettled(
@@ -158,52 +171,50 @@ contract PaymentBatcher is Ownable2Step, ReentrancyGuardTransient {
                 )
             );
         }
-        ISignatureTransfer.PermitTransferFrom memory permit = ISignatureTransfer.PermitTransferFrom({
-            permitted: ISignatureTransfer.TokenPermissions({token: payment.token, amount: payment.permitted}),
-            nonce: uint256(payment.nonce),
-            deadline: payment.deadline
-        });
+        // The proxies' structs have static members only, so their encoding is that of the members one after the other:
+        // the same bytes without building the structs first.
         if (payment.kind == Kind.ExactPermit2) {
             return _call(
                 Canonical.EXACT_PROXY,
                 GAS_PER_PAYMENT,
-                abi.encodeCall(
-                    X402ExactPermit2Proxy.settle,
-                    (
-                        permit,
-                        payment.payer,
-                        X402ExactPermit2Proxy.Witness({to: payment.payTo, validAfter: payment.validAfter}),
-                        payment.signature
-                    )
+                abi.encodeWithSelector(
+                    X402ExactPermit2Proxy.settle.selector,
+                    payment.token,
+                    payment.permitted,
+                    payment.nonce,
+                    payment.deadline,
+                    payment.payer,
+                    payment.payTo,
+                    payment.validAfter,
+                    payment.signature
                 )
             );
         }
         return _call(
             Canonical.UPTO_PROXY,
             GAS_PER_PAYMENT,
-            abi.encodeCall(
-                X402UptoPermit2Proxy.settle,
-                (
-                    permit,
-                    payment.amount,
-                    payment.payer,
-                    X402UptoPermit2Proxy.Witness({
-                        to: payment.payTo,
-                        facilitator: address(this),
-                        validAfter: payment.validAfter
-                    }),
-                    payment.signature
-                )
+            abi.encodeWithSelector(
+                X402UptoPermit2Proxy.settle.selector,
+                payment.token,
+                payment.permitted,
+                payment.nonce,
+                payment.deadline,
+                payment.amount,
+                payment.payer,
+                payment.payTo,
+                address(this),
+                payment.validAfter,
+                payment.signature
             )
         );
     }
 
     /// @dev Bytes that abi.decode refuses would revert the whole batch. Five words decode whatever they hold, and a `v`
     /// above 255 is the token's to refuse.
-    function _permit(Payment calldata payment) private {
-        if (payment.permit2612.length != 160) return;
+    function _permit(Payment calldata payment, bytes calldata permit2612) private {
+        if (permit2612.length != 160) return;
         (uint256 value, uint256 deadline, uint256 v, bytes32 r, bytes32 s) =
-            abi.decode(payment.permit2612, (uint256, uint256, uint256, bytes32, bytes32));
+            abi.decode(permit2612, (uint256, uint256, uint256, bytes32, bytes32));
         bytes memory data = abi.encodeWithSelector(
             IERC20Permit.permit.selector, payment.payer, Canonical.PERMIT2, value, deadline, v, r, s
         );

@@ -2,15 +2,15 @@
 pragma solidity 0.8.28;
 
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ISignatureTransfer} from "../interfaces/ISignatureTransfer.sol";
 import {Canonical} from "../lib/Canonical.sol";
 
 /// @title What the exact and the upto proxy have in common
 /// @notice Payers sign Permit2 transfers whose spender is a proxy and whose witness names the receiver. The proxy is the
 /// only spender that such a signature allows and sends to no other receiver, so whoever submits it cannot divert it.
-/// Error names and their parameters are those of the deployed x402 proxies, which clients match by name.
-abstract contract Permit2Proxy is ReentrancyGuardTransient {
+/// It keeps nothing, neither tokens nor state, so there is nothing that a token could find half done by calling back in;
+/// Permit2 spends the nonce before it calls the token. Error names and their parameters are those of the deployed x402 proxies, which clients match by name.
+abstract contract Permit2Proxy {
     /// @notice An EIP-2612 permit for Permit2, to be submitted with the payment.
     /// @param value Allowance to give: exactly what the payment permits.
     /// @param deadline Unix seconds.

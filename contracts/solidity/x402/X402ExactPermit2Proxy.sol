@@ -33,7 +33,7 @@ contract X402ExactPermit2Proxy is Permit2Proxy {
         address owner,
         Witness calldata witness,
         bytes calldata signature
-    ) external nonReentrant {
+    ) external {
         _settle(permit, owner, witness, signature);
         emit Settled();
     }
@@ -45,7 +45,7 @@ contract X402ExactPermit2Proxy is Permit2Proxy {
         address owner,
         Witness calldata witness,
         bytes calldata signature
-    ) external nonReentrant {
+    ) external {
         _permit(permit2612, permit.permitted, owner);
         _settle(permit, owner, witness, signature);
         emit SettledWithPermit();

@@ -40,7 +40,7 @@ contract X402UptoPermit2Proxy is Permit2Proxy {
         address owner,
         Witness calldata witness,
         bytes calldata signature
-    ) external nonReentrant {
+    ) external {
         _settle(permit, amount, owner, witness, signature);
         emit Settled();
     }
@@ -53,7 +53,7 @@ contract X402UptoPermit2Proxy is Permit2Proxy {
         address owner,
         Witness calldata witness,
         bytes calldata signature
-    ) external nonReentrant {
+    ) external {
         _permit(permit2612, permit.permitted, owner);
         _settle(permit, amount, owner, witness, signature);
         emit SettledWithPermit();

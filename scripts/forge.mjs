@@ -1,0 +1,62 @@
+// Runs forge offline with npm's solc: `node scripts/forge.mjs test` runs the contracts' tests, `snapshot` compares their gas
+// with contracts/.gas-snapshot, and `snapshot --write` writes it. Further arguments go to forge.
+import { spawnSync } from "node:child_process";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const room = join(root, "contracts");
+
+/** The native program, which npm brings for the platform it runs on. */
+function binary() {
+  const platform = { linux: "linux", darwin: "darwin", win32: "win32" }[process.platform];
+  const machine = { x64: "amd64", arm64: "arm64" }[process.arch];
+  const ending = process.platform === "win32" ? ".exe" : "";
+  const name = `@foundry-rs/forge-${platform}-${machine}/bin/forge${ending}`;
+  try {
+    return createRequire(import.meta.url).resolve(name);
+  } catch {
+    throw new Error(
+      `${name} is not installed: npm has no forge for ${process.platform} ${process.arch}, or was run with --omit=optional.`,
+    );
+  }
+}
+
+/** Fuzz and invariant tests use another amount of gas on every machine's seed: they stay out of the snapshot. */
+const fixed = ["--no-match-test", "^(testFuzz|invariant)"];
+
+function argumentsOf([command, ...rest]) {
+  const common = ["--root", root, "--use", join(room, "solc.mjs"), "--offline"];
+  if (command === "test") return ["test", ...common, ...rest];
+  if (command === "snapshot") {
+    const others = rest.filter((argument) => argument !== "--write");
+    const file = join(room, ".gas-snapshot");
+    return ["snapshot", ...common, ...fixed, ...(write ? ["--snap", file] : ["--check", file]), ...others];
+  }
+  throw new Error("Say `test` or `snapshot`.");
+}
+
+const write = process.argv.includes("--write");
+try {
+  const { status, error } = spawnSync(binary(), argumentsOf(process.argv.slice(2)), {
+    stdio: "inherit",
+    cwd: root,
+    // Nothing of a developer's own configuration, and no colour where nobody looks.
+    env: {
+      ...process.env,
+      FOUNDRY_PROFILE: "default",
+      FOUNDRY_CONFIG: join(room, "foundry.toml"),
+      // The figures in contracts/gas are compared, and rewritten only on demand.
+      FORGE_SNAPSHOT_CHECK: String(!write),
+      FORGE_SNAPSHOT_EMIT: String(write),
+      FOUNDRY_DISABLE_NIGHTLY_WARNING: "1",
+    },
+    timeout: 900_000,
+  });
+  if (error !== undefined) throw error;
+  process.exitCode = status ?? 1;
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 2;
+}
