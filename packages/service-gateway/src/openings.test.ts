@@ -2,7 +2,7 @@ import { encodeCbor } from "@assay/core";
 import type { CborValue } from "@assay/core";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { MAX_OPENING_BYTES, createOpeningVault } from "./openings.ts";
+import { MAX_ANSWER_BYTES, MAX_OPENING_BYTES, createOpeningVault, keptAnswer } from "./openings.ts";
 import { decodeSidecar, encodeSidecar } from "./sidecar.ts";
 import type { Sidecar } from "./sidecar.ts";
 
@@ -54,6 +54,65 @@ describe("the vault of openings", () => {
     } catch (error) {
       expect(JSON.stringify([String(error), (error as { hints: unknown }).hints])).not.toContain("secret");
     }
+  });
+
+  describe("of answers", () => {
+    const answer = Uint8Array.of(7, 8, 9);
+    const sealAnswer = (opening: Uint8Array, bytes = answer): Uint8Array => {
+      const sealed = vault.sealAnswer(receiptId, opening, bytes, 1000);
+      if (!sealed) throw new Error("It was not sealed.");
+      return sealed;
+    };
+
+    test("gives an answer until it expires, with and without an opening beside it", () => {
+      const opening = vault.seal(receiptId, salt, [field("model", 1)], []);
+      const [alone, both] = [sealAnswer(new Uint8Array()), sealAnswer(opening)];
+      for (const sealed of [alone, both]) {
+        expect(new Uint8Array(vault.answer(receiptId, sealed, 999) ?? [])).toEqual(answer);
+        expect(vault.answer(receiptId, sealed, 1000)).toBeUndefined();
+      }
+      expect(vault.open(receiptId, alone)).toBeUndefined();
+      expect(vault.open(receiptId, both)).toEqual(vault.open(receiptId, opening));
+      expect(vault.answer(receiptId, opening, 0)).toBeUndefined();
+      expect([keptAnswer(alone), keptAnswer(both), keptAnswer(opening), keptAnswer(new Uint8Array())]).toEqual([
+        { expiresAtMs: 1000, withOpening: false },
+        { expiresAtMs: 1000, withOpening: true },
+        undefined,
+        undefined,
+      ]);
+    });
+
+    test("another receipt, another secret, any changed byte and any cut give none", () => {
+      const sealed = sealAnswer(new Uint8Array());
+      const refused = expect.objectContaining({ code: "opening_unreadable" });
+      expect(() => vault.answer(new Uint8Array(16), sealed, 0)).toThrow(refused);
+      expect(() => createOpeningVault(new Uint8Array(32)).answer(receiptId, sealed, 0)).toThrow(refused);
+      const got = (bytes: Uint8Array): Uint8Array | undefined => {
+        try {
+          return vault.answer(receiptId, bytes, 0);
+        } catch (error) {
+          expect(error).toEqual(refused);
+          return undefined;
+        }
+      };
+      for (let at = 0; at < sealed.length; at++) {
+        const changed = Uint8Array.from(sealed);
+        changed[at] = (changed[at] ?? 0) ^ 1;
+        // Also the time in the clear: nobody keeps an answer longer by changing it.
+        expect(got(changed), `byte ${at}`).toBeUndefined();
+        expect(got(sealed.slice(0, at)), `first ${at}`).toBeUndefined();
+      }
+    });
+
+    test("keeps nothing that is too large alone, or together with an opening", () => {
+      const at = (bytes: number): Uint8Array | undefined =>
+        vault.sealAnswer(receiptId, new Uint8Array(), new Uint8Array(bytes), 1000);
+      expect(at(MAX_ANSWER_BYTES)).toBeDefined();
+      expect(at(MAX_ANSWER_BYTES + 1)).toBeUndefined();
+      expect(vault.sealAnswer(receiptId, new Uint8Array(8 * 1024 * 1024), new Uint8Array(MAX_ANSWER_BYTES), 1)).toBe(
+        undefined,
+      );
+    });
   });
 
   test("more than a server keeps is refused before it is sealed", () => {

@@ -6,7 +6,7 @@ import type { Signer } from "@assay/core";
 import { ed25519Signer, nodeSuite, randomSeed } from "@assay/driver-crypto";
 import { openLog } from "@assay/driver-log";
 import type { FileLog } from "@assay/driver-log";
-import type { IndexStore, LogSink, ReceiptRow } from "@assay/protocol";
+import type { DurableReceipt, IndexStore, LogSink, ReceiptRow } from "@assay/protocol";
 import {
   PROFILE,
   createIssuer,
@@ -28,7 +28,7 @@ import type { Indexer } from "./indexer.ts";
 import { openLogState } from "./log-state.ts";
 import type { LogState } from "./log-state.ts";
 import { createRecorder } from "./recorder.ts";
-import type { ExecutionDraft, Issuers, Recorder, RecorderOptions } from "./recorder.ts";
+import type { ExecutionDraft, Issuers, RecordedPayment, Recorder, RecorderOptions } from "./recorder.ts";
 import { decodeSidecar } from "./sidecar.ts";
 
 // Recorder, state, indexer and exporter over the real log; the database alone is a stand-in, to take it away at will.
@@ -346,6 +346,108 @@ describe("the recorder", () => {
     await expect(recorder.record(draft())).rejects.toMatchObject({ code: "gateway_draining" });
     await recorder.drain();
     expect(log.size()).toBe(7);
+  });
+
+  describe("a payment", () => {
+    type Told = { readonly durable: DurableReceipt[]; lost: number; readonly payment: RecordedPayment };
+    const paid = (): Told => {
+      const told: Told = {
+        durable: [],
+        lost: 0,
+        payment: {
+          instruction: Uint8Array.of(1, 2, 3),
+          durable: (receipt) => told.durable.push(receipt),
+          lost: () => told.lost++,
+        },
+      };
+      return told;
+    };
+
+    test("is told of its record before its caller is, and its instruction is beside the receipt", async () => {
+      const { recorder, told: decoded } = await setup();
+      const told = paid();
+      const drafted_ = draft({ payment: told.payment });
+      const { logIndex, execution, service } = await recorder.record(drafted_);
+      expect([told.durable, told.lost]).toEqual([
+        [
+          {
+            receiptId: bytesToHex(drafted_.receiptId),
+            logIndex,
+            executionDigest: bytesToHex(execution.digest),
+            serviceDigest: bytesToHex(service.digest),
+          },
+        ],
+        0,
+      ]);
+      expect(decoded.at(-1)?.payment).toEqual(told.payment.instruction);
+      expect((await decodedLog()).at(-1)?.payment).toEqual(told.payment.instruction);
+      await recorder.record(draft());
+      expect((await decodedLog()).at(-1)?.payment).toBeUndefined();
+    });
+
+    test("is lost with an append that fails, with a queue that is full and after the end", async () => {
+      const sink = faulty();
+      const { recorder } = await setup({ maxPending: 1 }, sink);
+      sink.failing = () => true;
+      const [failed, overfull, late] = [paid(), paid(), paid()];
+      const first = recorder.record(draft({ payment: failed.payment }));
+      await expect(recorder.record(draft({ payment: overfull.payment }))).rejects.toMatchObject({
+        code: "receipts_overloaded",
+      });
+      await expect(first).rejects.toMatchObject({ code: "log_full" });
+      await recorder.drain();
+      await expect(recorder.record(draft({ payment: late.payment }))).rejects.toMatchObject({
+        code: "gateway_draining",
+      });
+      for (const told of [failed, overfull, late]) expect([told.lost, told.durable]).toEqual([1, []]);
+    });
+
+    test("of a statement that a remote node signed badly is lost", async () => {
+      const { recorder } = await setup();
+      const told = paid();
+      await expect(
+        recorder.recordSigned({ ...draft({ payment: told.payment }), envelope: new Uint8Array() }),
+      ).rejects.toMatchObject({ code: "node_statement_invalid" });
+      expect([told.lost, told.durable]).toEqual([1, []]);
+    });
+
+    test.each([
+      ["it has the record: it is durable", true],
+      ["it has not: it is lost", false],
+    ])("waits for a log that does not answer, until that says whether %s", async (_, has) => {
+      let silent = true;
+      let kept: readonly number[] | undefined;
+      let appends = 0;
+      const sink = {
+        ...log,
+        async append(records: Parameters<LogSink["append"]>[0]) {
+          // The keysets first.
+          if (++appends === 1) return log.append(records);
+          if (silent) {
+            if (has) kept ??= await log.append(records);
+            throw new AssayError("log_unreachable", "It does not answer.");
+          }
+          if (has && kept) return kept;
+          throw new AssayError("log_full", "No space is left.");
+        },
+      } as LogSink;
+      const { recorder } = await setup({ retryUnknownMs: 5 }, sink);
+      const [asked, behind] = [paid(), paid()];
+      await expect(recorder.record(draft({ payment: asked.payment }))).rejects.toMatchObject({
+        code: "log_unreachable",
+      });
+      expect([asked.lost, asked.durable]).toEqual([0, []]);
+      // What was never sent is not in the log.
+      await expect(recorder.record(draft({ payment: behind.payment }))).rejects.toMatchObject({
+        code: "log_unreachable",
+      });
+      expect([behind.lost, behind.durable]).toEqual([1, []]);
+      expect(asked.lost).toBe(0);
+      silent = false;
+      await expect.poll(() => asked.lost + asked.durable.length).toBe(1);
+      expect(asked.durable.length === 1).toBe(has);
+      if (has) expect(asked.durable[0]?.logIndex).toBe(kept?.[0]);
+    });
   });
 
   test("a keyset is replaced before it ends, and the chains go on", async () => {

@@ -113,9 +113,15 @@ function wholeStream(
   retention: RetentionClass | undefined,
   kept: boolean,
 ): NonNullable<KeptForm["stream"]> {
+  const { "payment-response": paymentResponse } = charge.headers;
+  // Clients that cannot read a header after its answer began take its value from the event.
+  const event =
+    paymentResponse === undefined || charge.event.includes('"paymentResponse"')
+      ? charge.event
+      : withMembers(charge.event, { paymentResponse });
   return {
     kind: "whole",
-    event: dialect === "responses" ? charge.event : withMembers(charge.event, PASSED_OVER),
+    event: dialect === "responses" ? event : withMembers(event, PASSED_OVER),
     comment: { ...(retention === undefined ? {} : { retention }), ...(kept ? {} : { answer_kept: false }) },
     done: dialect !== "responses",
   };

@@ -1,7 +1,14 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { AssayError } from "@assay/core";
-import type { ListedEngineModel, ParsedText, TextExecutor, TextOutcome } from "@assay/protocol";
+import type {
+  ListedEngineModel,
+  Listing,
+  ListingSubject,
+  ParsedText,
+  TextExecutor,
+  TextOutcome,
+} from "@assay/protocol";
 import { DEFAULT_ASSURANCE_POLICY, routeSeed } from "@assay/routing";
 import type { NodeCandidate } from "@assay/routing";
 import { PROFILE, decodeClaims, encodeClaims } from "@assay/receipts";
@@ -9,6 +16,7 @@ import { MAX_PER_OWNER } from "./callers.ts";
 import type { Contract } from "./contracts.ts";
 import { MAX_EXPLAINED } from "./explain.ts";
 import { createTextRouter } from "./router.ts";
+import { UNBOUNDED } from "./priced.ts";
 import type { RouterOptions } from "./router.ts";
 import type { HubTextModel, RoutedUpstream } from "./sources.ts";
 
@@ -62,7 +70,9 @@ function setup({
   contracts = {},
   gone = new Set<string>(),
   limits = {},
+  listings = {},
 }: {
+  readonly listings?: Readonly<Record<string, Partial<Listing>>>;
   readonly limits?: RouterOptions;
   readonly upstreams?: readonly RoutedUpstream[];
   readonly nodes?: readonly NodeCandidate[];
@@ -73,6 +83,9 @@ function setup({
   const contract = (name: string): Contract | undefined =>
     Object.hasOwn(contracts, name) ? { name, changedAt: new Date(NOW).toISOString(), ...contracts[name]! } : undefined;
   const hub = [chat, embed, hidden];
+  const listed = new Map<ListingSubject, Listing>();
+  for (const [name, rates] of Object.entries(listings))
+    listed.set(`model:${name}`, { subject: `model:${name}`, asset: "USDC", owner: "x", changedAtMs: NOW, ...rates });
   let count = 0;
   const router = createTextRouter(
     {
@@ -96,6 +109,8 @@ function setup({
       nodes: () => nodes,
       nodeExecutor: (subject) => (gone.has(subject) ? undefined : executor(subject)),
       contract,
+      listingOf: (subject) => listed.get(subject),
+      decimalsOf: (asset) => (asset === "ASY" ? 18 : undefined),
       contracts: () => Object.keys(contracts).flatMap((name) => contract(name) ?? []),
       assurance: { get: () => DEFAULT_ASSURANCE_POLICY, digest: () => new Uint8Array(32).fill(1) },
       checkpointRoot: () => new Uint8Array(32).fill(2),
@@ -125,6 +140,86 @@ const outcome: TextOutcome = {
   usage: { prompt_tokens: 1000, completion_tokens: 100, total_tokens: 1100 },
   engineMs: 5,
 };
+
+describe("listings", () => {
+  const openai = upstream("openai", ["gpt-x", "gpt-y"], { prices: { "*": { asset: "USDC", perCall: "9" } } });
+  const both = { contracts: { both: { models: ["openai/gpt-x", "demo/chat"] } }, upstreams: [openai] };
+  const listings = {
+    "demo/chat": { perCall: "0.5" },
+    "openai/gpt-x": { perMillionOutputTokens: "10", perCall: "1" },
+  };
+
+  it("are what the router compares and limits by, in the place of what upstreams and nodes say", async () => {
+    const nodes = [node("far", [holds(chat, { price: { asset: "USDC", perCall: "0.000001" } })])];
+    const { router } = setup({ ...both, nodes, listings });
+    const costs = async (model: string): Promise<readonly unknown[]> =>
+      (await router.explain(parsed(model), {})).candidates.map(({ costAtMost }) => costAtMost);
+    expect(await costs("demo/chat")).toEqual(["0.5", "0.5"]);
+    expect(await costs("openai/gpt-x")).toEqual(["1.0001"]);
+    expect(await costs("openai/gpt-y")).toEqual(["9"]);
+    await expect(router.route(parsed("demo/chat", { routing: { maxPrice: "0.4" } }), {}, options())).rejects.toThrow(
+      code("no_route"),
+    );
+    const cheap = await router.route(parsed("both", { routing: { objective: "price" } }), {}, options());
+    expect(cheap.target.modelName).toBe("demo/chat");
+  });
+
+  it("that ask for time satisfy no price limit, because nobody knows the time before", async () => {
+    const { router } = setup({ listings: { "demo/chat": { perSecond: "0.1" } } });
+    await expect(router.route(parsed("demo/chat", { routing: { maxPrice: "100" } }), {}, options())).rejects.toThrow(
+      code("no_route"),
+    );
+    await router.route(parsed("demo/chat"), {}, options());
+  });
+
+  it("have the decimals of their asset", async () => {
+    const { router } = setup({ listings: { "demo/chat": { asset: "ASY", perCall: "0.5" } } });
+    const routed = await router.route(parsed("demo/chat"), {}, options());
+    expect(routed.service(outcome).price).toEqual({
+      amountAtomic: "500000000000000000",
+      asset: "ASY",
+      rateSource: "listing",
+      unit: "1e-18",
+    });
+  });
+
+  it("of tensors too", () => {
+    const { router } = setup({ listings: { "demo/net": { perCall: "2" } } });
+    const net = { name: "demo/net", version: 1, manifestDigest: digestOf("net") };
+    const routed = router.routeTensor(net, {}, { exclude: new Set() });
+    expect(routed.service().price).toMatchObject({ amountAtomic: "2000000", asset: "USDC" });
+    expect(() => router.routeTensor(net, { maxPrice: "1" }, { exclude: new Set() })).toThrow(code("no_route"));
+  });
+
+  it("of a request are those of everything that may answer it, and its tokens are bounded by request and model", async () => {
+    const { router } = setup({ ...both, listings });
+    expect(await router.priced?.(parsed("demo/chat"), {})).toEqual({
+      subjects: ["model:demo/chat"],
+      most: { inputTokens: expect.any(Number), outputTokens: 10 },
+    });
+    const open = await router.priced?.(parsed("both", { parameters: {} }), {});
+    expect(open?.subjects.toSorted()).toEqual(["model:demo/chat", "model:openai/gpt-x"]);
+    expect(open?.most.outputTokens).toBe(UNBOUNDED.outputTokens);
+    const several = await router.priced?.(parsed("demo/chat", { parameters: { n: 3, max_tokens: 10 } }), {});
+    expect(several?.most.outputTokens).toBe(30);
+    const bounded = await router.priced?.(parsed("both", { routing: { family: "llama" } }), {});
+    expect(bounded?.subjects).toEqual(["model:demo/chat"]);
+    const none = await router.priced?.(parsed("both", { routing: { family: "none" } }), {});
+    expect(none?.subjects).toEqual([]);
+    await expect(router.priced?.(parsed("no/such"), {})).rejects.toThrow(code("model_not_found"));
+  });
+
+  it("that were not quoted are not charged: their models do not answer", async () => {
+    const { router } = setup({ ...both, listings });
+    const quoted = { ...options(), subjects: new Set<ListingSubject>(["model:openai/gpt-x"]) };
+    for (let i = 0; i < 8; i++) {
+      const routed = await router.route(parsed("both"), {}, quoted);
+      expect([routed.subject, routed.target.modelName]).toEqual(["model:openai/gpt-x", "openai/gpt-x"]);
+    }
+    const nothing = { ...options(), subjects: new Set<ListingSubject>() };
+    await expect(router.route(parsed("both"), {}, nothing)).rejects.toThrow(AssayError);
+  });
+});
 
 describe("names", () => {
   const openai = upstream("openai", ["gpt-x", "shared"]);
