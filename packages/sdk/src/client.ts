@@ -19,6 +19,8 @@ import { clientError, GatewayError } from "./errors.ts";
 import { MAX_JSON_BYTES, MAX_PROOF_BYTES } from "./limits.ts";
 import { checkReceiptId, parseModelName } from "./names.ts";
 import { openBundle } from "./open-bundle.ts";
+import { judgePayment } from "./pay/check-receipt.ts";
+import type { CallPayment } from "./pay/payer.ts";
 import { readBody, readJson } from "./transport.ts";
 import type { Call } from "./transport.ts";
 
@@ -43,6 +45,8 @@ export type InferRequest = CallOptions & {
   readonly identify?: boolean;
   /** Whether the receipt is fetched and verified before this resolves. Default: when `trust` was given. */
   readonly verify?: boolean;
+  /** Most that the call may cost, decimal text in units of the asset that is paid. */
+  readonly maxSpend?: string;
 };
 
 /** An answer, with what only its caller is given. */
@@ -59,6 +63,8 @@ export type InferAnswer = {
   /** Lets its holder read this receipt later, 64 hexadecimal digits. */
   readonly grant: string;
   readonly logIndex?: number;
+  /** What was paid for it; absent when it was free. */
+  readonly payment?: CallPayment;
   /** The opened bundle and its verdict, when the receipt was verified. */
   readonly receipt?: { readonly bytes: Uint8Array; readonly verdict: Verdict };
 };
@@ -186,12 +192,21 @@ export function clientOver(
     };
     const at = version === undefined ? "" : `/versions/${version}`;
     const path = `/v2/models/${encodeURIComponent(bare)}${at}/infer`;
-    const call: Call = { method: "POST", path, headers, body: joinBody(body), signal: request.signal };
-    const answer = await readAnswer(await transport.send(call));
+    const call: Call = {
+      method: "POST",
+      path,
+      headers,
+      body: joinBody(body),
+      signal: request.signal,
+      limits: { maxSpend: request.maxSpend },
+    };
+    const response = await transport.send(call);
+    const payment = connection.payer?.paymentOf(response);
+    const answer = { ...(await readAnswer(response)), ...(payment ? { payment } : {}) };
     if (!(request.verify ?? verify !== undefined)) return answer;
     if (!verify) throw clientError("receipt_failed", "A receipt cannot be verified without anything to trust.");
     const bytes = await receiptOf(request, answer);
-    const verdict = await verify(bytes);
+    const verdict = judgePayment(connection.suite, await verify(bytes), bytes, payment);
     if (verdict.status === "failed") {
       const row = verdict.checks.find(({ status }) => status === "fail");
       throw clientError("receipt_failed", `The answer's receipt does not hold: ${row?.message ?? verdict.code}`, {

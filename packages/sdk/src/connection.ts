@@ -6,6 +6,8 @@ import type { Token } from "./auth.ts";
 import { clientError } from "./errors.ts";
 import { DEFAULT_CHECKPOINT_WAIT_MS, DEFAULT_RETRIES, DEFAULT_TIMEOUT_MS, TOKEN_MARGIN_MS } from "./limits.ts";
 import { checkReceiptId } from "./names.ts";
+import { pause } from "./pause.ts";
+import type { Payer } from "./pay/payer.ts";
 import { createTransport } from "./transport.ts";
 import type { Fetch, Transport } from "./transport.ts";
 
@@ -31,6 +33,8 @@ export type ConnectionOptions = {
   readonly retries?: number;
   /** Milliseconds until an answer's headers must have come. */
   readonly timeoutMs?: number;
+  /** Pays what is asked to be paid. Without one a priced call is refused with status 402. */
+  readonly payer?: Payer;
 };
 
 /** What every call takes. */
@@ -45,6 +49,8 @@ export type Connection = {
   readonly transport: Transport;
   readonly suite: CryptoSuite;
   readonly now: () => number;
+  /** Who pays, if anybody does. */
+  readonly payer: Payer | undefined;
   /** Whether there is a token or a key to get one. */
   readonly known: boolean;
   readonly token: (signal?: AbortSignal) => Promise<string>;
@@ -62,8 +68,9 @@ export function createConnection(options: ConnectionOptions): Connection {
     fetch: options.fetch ?? ((url, init) => globalThis.fetch(url, init)),
     retries: options.retries ?? DEFAULT_RETRIES,
     timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    sleep: options.sleep ?? sleep,
+    sleep: options.sleep ?? pause,
     random: options.random ?? Math.random,
+    payer: options.payer,
   });
   const now = options.now ?? Date.now;
   const known = options.token !== undefined || options.signer !== undefined;
@@ -95,6 +102,7 @@ export function createConnection(options: ConnectionOptions): Connection {
     transport,
     suite: options.suite ?? nobleSuite,
     now,
+    payer: options.payer,
     known,
     token,
     bearer,
@@ -108,19 +116,4 @@ export function createConnection(options: ConnectionOptions): Connection {
       return transport.bytes({ method: "GET", path, headers: await access(of), signal: of.signal }, LIMIT.bundleBytes);
     },
   };
-}
-
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      clearTimeout(timer);
-      reject(signal?.reason as Error);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }, ms);
-    if (signal?.aborted === true) abort();
-    else signal?.addEventListener("abort", abort, { once: true });
-  });
 }

@@ -34,6 +34,18 @@ export type ClientErrorCode =
   | "parameter_invalid"
   /** A call may cost more than the client may spend on one. */
   | "spend_exceeded"
+  /** No way of paying that a 402 offers can be signed. */
+  | "payment_unpayable"
+  /** An answer says of its payment what was not signed. */
+  | "payment_response_invalid"
+  /** What a payer remembers cannot be read. */
+  | "pay_state_invalid"
+  /** A payer remembers as much as it can. */
+  | "spend_ledger_full"
+  /** The chain gives no usable answer. */
+  | "chain_unavailable"
+  /** The chain answered with an error. */
+  | "chain_rpc_error"
   /** The address of the gateway is not one. */
   | "gateway_url_invalid"
   /** A name is not `namespace/name` or `namespace/name@version`. */

@@ -35,13 +35,12 @@ export type {
   VerifyMode,
 } from "./text/requests.ts";
 export type { TextVerdict } from "./text/verdict.ts";
-export { fromAtomic, toAtomic } from "./pay/amount.ts";
 export { approvalData } from "./pay/approval.ts";
 export { judgePayment } from "./pay/check-receipt.ts";
 export { createPayer, paidFetch } from "./pay/payer.ts";
 export type { CallLimits, CallPayment, Payer, PayerOptions, Wallet } from "./pay/payer.ts";
-export { isSpendRefusal } from "./pay/policy.ts";
-export type { SpendAsset, SpendPolicy, SpendRefusalCode } from "./pay/policy.ts";
+export { isSpendRefusal, spendLimit } from "./pay/policy.ts";
+export type { SpendLimits } from "./pay/policy.ts";
 export { createChainReader } from "./pay/rpc.ts";
 export type { ChainReader } from "./pay/rpc.ts";
 export type { Charged, PaidAsset, SignedPayment } from "./pay/settlement.ts";

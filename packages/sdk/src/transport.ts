@@ -3,6 +3,7 @@ import type { JsonValue } from "@assay/core";
 import { clientError, GatewayError, readProblem } from "./errors.ts";
 import { BACKOFF_FIRST_MS, BACKOFF_LONGEST_MS, MAX_ERROR_BYTES, MAX_JSON_BYTES, MAX_RETRY_AFTER_MS } from "./limits.ts";
 import { piecesOf } from "./pieces.ts";
+import type { CallLimits, Payer } from "./pay/payer.ts";
 import type { Pace } from "./pieces.ts";
 
 /** What is asked of `fetch`: the platform's own fits. */
@@ -18,6 +19,8 @@ export type TransportOptions = {
   readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>;
   /** From 0 to 1: spreads the tries of many clients. */
   readonly random: () => number;
+  /** Pays what is asked to be paid; without one a 402 is an error. */
+  readonly payer?: Payer | undefined;
 };
 
 export type Call = {
@@ -33,6 +36,8 @@ export type Call = {
   readonly again?: (error: unknown) => boolean;
   /** Milliseconds until the answer is there, in place of the transport's. */
   readonly timeoutMs?: number;
+  /** Limits of what it may cost, when there is a payer. */
+  readonly limits?: CallLimits | undefined;
   /** Whether that time ends with the answer's headers: a stream lasts as long as it lasts. */
   readonly streamed?: boolean;
 };
@@ -68,19 +73,24 @@ export function createTransport(options: TransportOptions): Transport {
     const timeoutMs = call.timeoutMs ?? options.timeoutMs;
     const patience = patienceOf(timeoutMs);
     try {
-      const response = await options.fetch(base + call.path, {
+      const init: RequestInit = {
         method: call.method,
         headers: { ...call.headers },
         ...(call.body === undefined ? {} : { body: call.body as NonNullable<RequestInit["body"]> }),
         // A credential follows no redirect, and the API has none.
         redirect: "error",
         signal: call.signal ? AbortSignal.any([call.signal, patience.signal]) : patience.signal,
-      });
+      };
+      const url = base + call.path;
+      const { payer, fetch } = options;
+      const response = await (payer ? payer.send(fetch, url, init, call.limits) : fetch(url, init));
       if (call.streamed === true && response.ok) patience.stop();
       return response;
     } catch (cause) {
       patience.stop();
       if (call.signal?.aborted === true) throw call.signal.reason;
+      // What a payer refuses is no failure of the connection.
+      if (isAssayError(cause)) throw cause;
       if (patience.signal.aborted) {
         throw clientError("gateway_timeout", `${base} gave no answer within ${timeoutMs} ms.`, { cause });
       }

@@ -5,6 +5,8 @@ import type { TextDialect } from "@assay/protocol";
 import { createConnection } from "./connection.ts";
 import { clientError, ReceiptError } from "./errors.ts";
 import { DEFAULT_TEXT_TIMEOUT_MS, MAX_TEXT_ANSWER_BYTES, NONCE_BYTES } from "./limits.ts";
+import type { CallPayment, Payer } from "./pay/payer.ts";
+import { readRequest } from "./pay/read-request.ts";
 import { createChecker, trustOf } from "./text/checker.ts";
 import type { CheckedReceipt, Checker, CheckerOptions } from "./text/checker.ts";
 import { readReceiptHeaders, TEXT_PATHS } from "./text/exchange.ts";
@@ -30,6 +32,10 @@ export type VerifiedFetchOptions = CheckerOptions & {
   readonly randomBytes?: (length: number) => Uint8Array;
   /** Milliseconds that an answer may stand still; default 600,000. */
   readonly timeoutMs?: number;
+  /** Pays what is asked to be paid, within its policy. */
+  readonly payer?: Payer;
+  /** Most that one call may cost, decimal text in units of the asset that is paid. */
+  readonly maxSpend?: string;
 };
 
 /** The platform's `fetch`, as far as clients of OpenAI's API use it. */
@@ -51,6 +57,8 @@ export type FetchLike = (input: string | URL | Request, init?: RequestInit) => P
  */
 export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
   const inner: Fetch = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
+  const { payer, maxSpend } = options;
+  const sending: Fetch = payer ? (url, init) => payer.send(inner, url, init, { maxSpend }) : inner;
   const checking: CheckerOptions =
     options.trust === undefined ? options : { ...options, trust: trustOf(options.trust) };
   const checkers = new Map<string, Checker>();
@@ -71,9 +79,12 @@ export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
   const random = options.randomBytes ?? ((length) => globalThis.crypto.getRandomValues(new Uint8Array(length)));
 
   return async (input, init = {}) => {
+    const place = placeOf(input instanceof Request ? input.url : String(input));
+    const method = init.method ?? (input instanceof Request ? input.method : "GET");
+    // Everything else passes as it is, its body unread.
+    if (!place || method.toUpperCase() !== "POST") return passOn(inner, input, init);
+    // The receipt commits to the body's bytes, so they are taken before they are sent.
     const asked = await readRequest(input, init);
-    const place = placeOf(asked.url);
-    if (!place || asked.method !== "POST") return inner(asked.url, asked.init);
     const { dialect, base } = place;
     if (!asked.body) {
       throw clientError("request_unsupported", "A request to a language model has to have its body as text or bytes.");
@@ -81,14 +92,16 @@ export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
     const headers = new Headers(asked.init.headers);
     const clientNonce = headers.get("assay-client-nonce") ?? bytesToHex(random(NONCE_BYTES));
     headers.set("assay-client-nonce", clientNonce);
-    const response = await inner(asked.url, { ...asked.init, headers });
+    const response = await sending(asked.url, { ...asked.init, headers });
     if (!response.ok) return response;
+    const payment = payer?.paymentOf(response);
     const signal = asked.init.signal ?? undefined;
     const call: Call = {
       checker: checkerOf(base),
       dialect,
       request: asked.body,
-      clientNonce: clientNonce.toLowerCase(),
+      clientNonce: (payment?.clientNonce ?? clientNonce).toLowerCase(),
+      payment,
       signal,
       idleMs: options.timeoutMs ?? DEFAULT_TEXT_TIMEOUT_MS,
       onReceipt: options.onReceipt,
@@ -103,43 +116,22 @@ export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
   };
 }
 
+async function passOn(inner: Fetch, input: string | URL | Request, init: RequestInit): Promise<Response> {
+  if (!(input instanceof Request)) return inner(String(input), init);
+  const { url, init: read } = await readRequest(input, init);
+  return inner(url, read);
+}
+
 type Call = {
   readonly checker: Checker;
   readonly dialect: TextDialect;
   readonly request: Uint8Array;
   readonly clientNonce: string;
+  readonly payment: CallPayment | undefined;
   readonly signal: AbortSignal | undefined;
   readonly idleMs: number;
   readonly onReceipt: VerifiedFetchOptions["onReceipt"];
 };
-
-type Asked = {
-  readonly url: string;
-  readonly method: string;
-  readonly body: Uint8Array | undefined;
-  readonly init: RequestInit;
-};
-
-// The receipt commits to the body's bytes, so they are taken before they are sent.
-async function readRequest(input: string | URL | Request, init: RequestInit): Promise<Asked> {
-  const method = (init.method ?? (input instanceof Request ? input.method : "GET")).toUpperCase();
-  if (!(input instanceof Request)) {
-    const { body } = init;
-    const url = String(input);
-    if (typeof body === "string") return { url, method, body: utf8ToBytes(body), init };
-    if (body instanceof Uint8Array) return { url, method, body, init };
-    if (body === undefined || body === null || !placeOf(url)) return { url, method, body: undefined, init };
-  }
-  const request = new Request(input, init);
-  const body = request.body ? new Uint8Array(await request.arrayBuffer()) : undefined;
-  const { headers, signal } = request;
-  return {
-    url: request.url,
-    method,
-    body,
-    init: { ...init, method, headers, signal, ...(body ? { body: body as NonNullable<RequestInit["body"]> } : {}) },
-  };
-}
 
 function placeOf(url: string): { readonly dialect: TextDialect; readonly base: string } | undefined {
   const path = url.replace(/[?#].*$/, "").replace(/\/+$/, "");
@@ -150,8 +142,8 @@ function placeOf(url: string): { readonly dialect: TextDialect; readonly base: s
 
 async function verified(call: Call, response: Response, mode: "before-release" | "after"): Promise<Response> {
   const headers = readReceiptHeaders(response.headers);
-  const { dialect, request, clientNonce, signal, idleMs } = call;
-  const about = { ...headers, dialect, request, clientNonce };
+  const { dialect, request, clientNonce, payment, signal, idleMs } = call;
+  const about = { ...headers, dialect, request, clientNonce, ...(payment ? { payment } : {}) };
   const isStream = (response.headers.get("content-type") ?? "").toLowerCase().startsWith("text/event-stream");
   if (!isStream || dialect === "embeddings") {
     const body = await readBody(response, MAX_TEXT_ANSWER_BYTES, { signal, idleMs });

@@ -164,8 +164,8 @@ function streamOf<Answer>(
   };
 }
 
-function exchangeOf({ headers, request, clientNonce }: Sent): Omit<TextExchange, "dialect" | "answer"> {
-  return { ...headers, request, clientNonce };
+function exchangeOf({ headers, request, clientNonce, payment }: Sent): Omit<TextExchange, "dialect" | "answer"> {
+  return { ...headers, request, clientNonce, ...(payment ? { payment } : {}) };
 }
 
 function receiptedOf(checker: Checker, exchange: TextExchange, checked: CheckedReceipt | undefined): Receipted {
@@ -174,6 +174,7 @@ function receiptedOf(checker: Checker, exchange: TextExchange, checked: CheckedR
     receiptId: exchange.receiptId,
     verified: checked?.verdict.status === "verified",
     ...(checked ? { verdict: checked.verdict } : {}),
+    ...(exchange.payment ? { payment: exchange.payment } : {}),
     async receipt(call: CallOptions = {}) {
       if (held?.verdict.status !== "verified") held = await checker.check(exchange, call);
       return held;

@@ -5,6 +5,7 @@ import { decodeBundle, decodeClaims, jsonFields } from "@assay/receipts";
 import type { FieldValue } from "@assay/receipts";
 import { clientError, ReceiptError } from "../errors.ts";
 import { openBundle } from "../open-bundle.ts";
+import type { CallPayment } from "../pay/payer.ts";
 
 /** What a client saw of an answer: a body, or the frames of a stream and whether its end was announced. */
 export type SeenAnswer =
@@ -31,6 +32,8 @@ export type TextExchange = ReceiptHeaders & {
   /** The nonce that was sent, lower-case hexadecimal. */
   readonly clientNonce?: string;
   readonly answer: SeenAnswer;
+  /** What was paid for it; the receipt has to name it. */
+  readonly payment?: CallPayment;
 };
 
 /** Where each dialect is spoken, below the gateway's address. */

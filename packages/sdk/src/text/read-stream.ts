@@ -3,6 +3,8 @@ import type { JsonValue } from "@assay/core";
 import type { Frame, TextDialect } from "@assay/protocol";
 import { clientError, GatewayError, readProblem, ReceiptError } from "../errors.ts";
 import { MAX_EVENT_BYTES, MAX_FRAMES } from "../limits.ts";
+import { MAX_SETTLEMENT_BYTES } from "../pay/limits.ts";
+import { SETTLEMENT_EVENT } from "../pay/settlement-filter.ts";
 import type { Pace } from "../pieces.ts";
 import { TEXT_PATHS } from "./exchange.ts";
 import { isObject } from "./json.ts";
@@ -43,7 +45,8 @@ export async function* readTextStream(
 ): AsyncGenerator<StreamStep, void, undefined> {
   for await (const { event, data, comments } of readSse(body, pace)) {
     for (const comment of comments) takeNote(received, comment, receiptId);
-    if (data === undefined) continue;
+    // What was charged is no part of the answer, and no frame of its transcript.
+    if (data === undefined || event === SETTLEMENT_EVENT) continue;
     if (dialect !== "responses" && data === "[DONE]") {
       received.complete = true;
       return;
@@ -121,7 +124,7 @@ function takeNote(received: Received, comment: string, receiptId: string): void 
   if (!comment.startsWith("assay ")) return;
   let note: JsonValue;
   try {
-    note = parseJson(comment.slice("assay ".length), { maxBytes: 4096, maxDepth: 4 });
+    note = parseJson(comment.slice("assay ".length), { maxBytes: MAX_SETTLEMENT_BYTES, maxDepth: 12 });
   } catch (cause) {
     throw clientError("response_malformed", "The gateway's comment on the receipt is not JSON.", { cause });
   }

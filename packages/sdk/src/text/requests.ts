@@ -1,6 +1,7 @@
 import type { ChatMessage, GenerateParameters, RoutingOptions, TextUsage } from "@assay/protocol";
 import type { ChoiceDelta, TextFinishReason, ToolCall } from "@assay/protocol";
 import type { CallOptions } from "../connection.ts";
+import type { CallPayment } from "../pay/payer.ts";
 import type { CheckedReceipt } from "./checker.ts";
 import type { JsonObject } from "./json.ts";
 import type { TextVerdict } from "./verdict.ts";
@@ -57,6 +58,8 @@ export type TextCallOptions = CallOptions & {
   readonly retention?: "none" | "server-encrypted";
   /** Whether the caller's token is sent, so that the receipt names who asked. Default: when a token was given. */
   readonly identify?: boolean;
+  /** Most that the call may cost, decimal text in the listing's asset; in place of the client's. */
+  readonly maxSpend?: string;
 };
 
 /** What every answer comes with. */
@@ -65,6 +68,8 @@ export type Receipted = {
   readonly receiptId: string;
   /** Whether the receipt was found to be `verified`. */
   readonly verified: boolean;
+  /** What was paid for it; absent when it was free. */
+  readonly payment?: CallPayment;
   /** What verification found; absent when it was off. */
   readonly verdict?: TextVerdict;
   /** The receipt, opened: a file that verifies anywhere. Asks again while it is not `verified`. */

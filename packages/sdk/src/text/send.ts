@@ -6,6 +6,7 @@ import { clientError, GatewayError } from "../errors.ts";
 import { DEFAULT_TEXT_TIMEOUT_MS, NONCE_BYTES } from "../limits.ts";
 import { readReceiptHeaders, TEXT_PATHS } from "./exchange.ts";
 import type { ReceiptHeaders } from "./exchange.ts";
+import type { CallPayment } from "../pay/payer.ts";
 import type { TextCallOptions } from "./requests.ts";
 
 /** What calls of one client have in common. */
@@ -28,6 +29,8 @@ export type Sent = {
   readonly clientNonce: string;
   readonly response: Response;
   readonly headers: ReceiptHeaders;
+  /** What was paid for it; undefined when it was free. */
+  readonly payment: CallPayment | undefined;
 };
 
 /**
@@ -42,7 +45,10 @@ export async function sendText(
   options: TextCallOptions,
   defaults: SendDefaults,
 ): Promise<Sent> {
-  const assay = routingOf(asked.assay, defaults);
+  const assay = routingOf(asked.assay, {
+    ...defaults,
+    ...(options.maxSpend === undefined ? {} : { maxSpend: options.maxSpend }),
+  });
   const body = { ...asked, ...extra, ...(Object.keys(assay).length === 0 ? {} : { assay }) };
   const request = utf8ToBytes(JSON.stringify(body));
   if (request.length > TEXT_LIMITS.maxBodyBytes) {
@@ -65,11 +71,15 @@ export async function sendText(
     body: request,
     signal,
     again: wasNotBegun,
+    limits: { maxSpend: options.maxSpend ?? defaults.maxSpend },
     streamed: true,
     timeoutMs: defaults.timeoutMs ?? DEFAULT_TEXT_TIMEOUT_MS,
   });
   try {
-    return { request, clientNonce, response, headers: readReceiptHeaders(response.headers) };
+    const payment = connection.payer?.paymentOf(response);
+    // An answer that is given again for its payment carries the nonce of the request that was paid first.
+    const nonce = payment?.clientNonce ?? clientNonce;
+    return { request, clientNonce: nonce, response, headers: readReceiptHeaders(response.headers), payment };
   } catch (error) {
     response.body?.cancel().catch(() => undefined);
     throw error;

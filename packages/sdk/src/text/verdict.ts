@@ -2,7 +2,8 @@ import { bytesToHex, equalBytes, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { TextDialect } from "@assay/protocol";
 import { transcriptRoot, transcriptSalt, viewReceipt } from "@assay/receipts";
-import type { CheckName, ExecutionClaims, Verdict, WorkKind } from "@assay/receipts";
+import type { CheckName, ExecutionClaims, ServiceClaims, Verdict, WorkKind } from "@assay/receipts";
+import { paymentFault } from "../pay/check-receipt.ts";
 import type { TextExchange } from "./exchange.ts";
 
 /** A verdict on one's own exchange. */
@@ -39,11 +40,13 @@ export function judge(
   if (verdict.status === "failed") return verdict;
   const taken = viewReceipt(suite, bundle);
   if ("fault" in taken) return verdict;
+  const { service } = taken.view;
   const { claims, statement } = taken.view.execution;
   const finding =
     otherExecution(claims, bytesToHex(statement.digest), exchange) ??
     otherNonce(claims, exchange) ??
-    otherFrames(suite, claims, exchange);
+    otherFrames(suite, claims, exchange) ??
+    otherPayment(service?.claims, exchange);
   if (finding) return failedFor(verdict, finding);
   const transcript = transcriptFact(claims, exchange);
   return transcript === undefined
@@ -119,6 +122,11 @@ function otherFrames(
     signed: bytesToHex(transcript.root),
     found: bytesToHex(root),
   });
+}
+
+function otherPayment(claims: ServiceClaims | undefined, { payment }: TextExchange): Finding | undefined {
+  const fault = payment && paymentFault(claims, payment);
+  return fault && { check: "payment", code: "payment_mismatch", ...fault };
 }
 
 function transcriptFact(claims: ExecutionClaims, { answer }: TextExchange): string | undefined {
