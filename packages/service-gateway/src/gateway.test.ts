@@ -272,6 +272,57 @@ describe("the gateway", () => {
     expect([none.status, await codeOf(none)]).toEqual([404, "route_not_found"]);
   });
 
+  describe("pages in a browser", () => {
+    const preflight = (url: string, headers: Record<string, string> = {}): Promise<Response> =>
+      fetch(`${url}/v1/chat/completions`, {
+        method: "OPTIONS",
+        headers: {
+          origin: "https://shop.example",
+          "access-control-request-method": "POST",
+          "access-control-request-headers": "content-type, payment-signature",
+          ...headers,
+        },
+      });
+    const allowed = ({ headers }: Response): readonly (string | null)[] => [
+      headers.get("access-control-allow-origin"),
+      headers.get("access-control-allow-headers"),
+      headers.get("vary"),
+    ];
+
+    test("may not call while nobody said so", async () => {
+      const response = await preflight(await open());
+      expect([response.status, ...allowed(response)]).toEqual([404, null, null, null]);
+    });
+
+    test("may call from everywhere when that is configured, and read what they pay", async () => {
+      const url = await open({ cors: { origins: "*" } });
+      const response = await preflight(url);
+      expect([response.status, ...allowed(response)]).toEqual([204, "*", "content-type, payment-signature", null]);
+      const live = await fetch(`${url}/livez`, { headers: { origin: "https://shop.example" } });
+      expect([live.headers.get("access-control-allow-origin"), live.status]).toEqual(["*", 200]);
+      expect(live.headers.get("access-control-expose-headers")).toContain("payment-response");
+      const refused = await fetch(`${url}/v2/models/a%2Fb/infer`, {
+        method: "POST",
+        headers: { origin: "https://shop.example" },
+        body: Buffer.alloc(1001),
+      });
+      expect([refused.status, refused.headers.get("access-control-allow-origin")]).toEqual([413, "*"]);
+      expect((await fetch(`${url}/livez`)).headers.get("access-control-allow-origin")).toBeNull();
+    });
+
+    test("of other origins than those configured may not", async () => {
+      const url = await open({ cors: { origins: ["https://shop.example"] } });
+      expect(allowed(await preflight(url))).toEqual([
+        "https://shop.example",
+        "content-type, payment-signature",
+        "origin",
+      ]);
+      expect(allowed(await preflight(url, { origin: "https://shop.example.evil" }))).toEqual([null, null, "origin"]);
+      const strange = await preflight(url, { "access-control-request-headers": "a b; c" });
+      expect(allowed(strange)).toEqual(["https://shop.example", null, "origin"]);
+    });
+  });
+
   test("a port that is taken is said in words", async () => {
     const url = await open();
     const port = Number(new URL(url).port);

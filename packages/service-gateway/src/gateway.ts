@@ -6,6 +6,8 @@ import { getRequestListener } from "@hono/node-server";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import { AssayError } from "@assay/core";
 import type { Logger } from "pino";
+import { answerCors } from "./cors.ts";
+import type { CorsOptions } from "./cors.ts";
 import { describe } from "./describe.ts";
 import { sendProblem } from "./http-errors.ts";
 import { handleInfer } from "./infer.ts";
@@ -27,6 +29,8 @@ export type GatewayOptions = {
   readonly text?: TextOptions;
   /** Certificate chain and key, PEM: the gateway then speaks HTTPS. */
   readonly tls?: { readonly key: string; readonly cert: string };
+  /** Who may call from pages in a browser; nobody when absent. */
+  readonly cors?: CorsOptions;
   /** How long `close` waits for answers under way, milliseconds. */
   readonly drainMs?: number;
 };
@@ -140,6 +144,7 @@ export async function startGateway(options: GatewayOptions, modules: GatewayModu
       maxHeaderSize: 32 * 1024,
     },
     (request, response) => {
+      if (options.cors && answerCors(options.cors, request, response)) return;
       const dialect = text ? dialectAt((request.url ?? "/").split("?", 1)[0] ?? "/") : undefined;
       const others = inFlight - (text?.inFlight() ?? 0);
       const refusal = draining
