@@ -44,15 +44,13 @@ export function openAccount(
   };
 }
 
-const PREFIX = "invalid_batch_settlement_evm_";
-
 /** Whether a voucher pays for a request. A refused one may be worth another look (`wait`) once requests in flight end. */
 export type VoucherVerdict =
   | { readonly ok: true; readonly account: ChannelAccount }
   | (Refusal & { readonly wait: boolean });
 
-function no(reason: string, message: string, wait = false): Refusal & { readonly wait: boolean } {
-  return { ...refuse(`${PREFIX}${reason}`, message), wait };
+function no(code: string, message: string, wait = false): Refusal & { readonly wait: boolean } {
+  return { ...refuse(code, message), wait };
 }
 
 /** What may still be promised: the balance without what is on its way out. */
@@ -72,23 +70,23 @@ export function admitVoucher(
 ): VoucherVerdict {
   const { maxClaimable } = voucher;
   if (amountAtomic < 0n) throw new AssayError("payment_malformed", "A request is not charged less than nothing.");
-  if (account.balance === 0n) return no("channel_not_found", "The channel holds nothing.");
+  if (account.balance === 0n) return no("invalid_batch_settlement_evm_channel_not_found", "The channel holds nothing.");
   if (maxClaimable > available(account)) {
     return no(
-      "cumulative_exceeds_balance",
+      "invalid_batch_settlement_evm_cumulative_exceeds_balance",
       `The voucher promises ${maxClaimable}, and the channel holds ${available(account)} that stay in it.`,
     );
   }
   if (maxClaimable <= account.totalClaimed && amountAtomic > 0n) {
     return no(
-      "cumulative_below_claimed",
+      "invalid_batch_settlement_evm_cumulative_below_claimed",
       `The voucher promises ${maxClaimable}, and ${account.totalClaimed} is claimed.`,
     );
   }
   const least = account.charged + account.reserved + amountAtomic;
   if (maxClaimable < least) {
     return no(
-      "cumulative_amount_mismatch",
+      "invalid_batch_settlement_evm_cumulative_amount_mismatch",
       `The voucher promises ${maxClaimable}, and ${least} is to be promised.`,
       account.reserved > 0n && maxClaimable >= account.charged + amountAtomic,
     );
@@ -205,22 +203,27 @@ export function judgeRefund(
   voucher: Pick<Voucher, "maxClaimable" | "signature">,
   amountAtomic?: bigint,
 ): RefundVerdict {
-  if (account.balance === 0n) return no("channel_not_found", "The channel holds nothing.");
-  if (account.reserved > 0n) return no("channel_busy", "Requests are in flight on the channel.", true);
+  if (account.balance === 0n) return no("invalid_batch_settlement_evm_channel_not_found", "The channel holds nothing.");
+  if (account.reserved > 0n)
+    return no("invalid_batch_settlement_evm_channel_busy", "Requests are in flight on the channel.", true);
   if (voucher.maxClaimable < account.charged) {
     return no(
-      "cumulative_amount_mismatch",
+      "invalid_batch_settlement_evm_cumulative_amount_mismatch",
       `The voucher promises ${voucher.maxClaimable}, and ${account.charged} was charged.`,
     );
   }
   if (voucher.maxClaimable > account.balance) {
-    return no("cumulative_exceeds_balance", "The voucher promises more than the channel holds.");
+    return no(
+      "invalid_batch_settlement_evm_cumulative_exceeds_balance",
+      "The voucher promises more than the channel holds.",
+    );
   }
   if (amountAtomic !== undefined && amountAtomic <= 0n) {
-    return no("refund_amount_invalid", "A refund is of more than nothing.");
+    return no("invalid_batch_settlement_evm_refund_amount_invalid", "A refund is of more than nothing.");
   }
   const left = account.balance - account.charged;
-  if (left <= 0n) return no("refund_no_balance", "All that the channel holds was charged.");
+  if (left <= 0n)
+    return no("invalid_batch_settlement_evm_refund_no_balance", "All that the channel holds was charged.");
   const claim = claimable(account);
   return {
     ok: true,
@@ -246,7 +249,7 @@ export function judgeDeposit(
   const first = account === undefined || account.balance === 0n;
   if (!first || extra.minDeposit === undefined || depositAtomic >= BigInt(extra.minDeposit)) return undefined;
   return refuse(
-    `${PREFIX}deposit_below_min_deposit`,
+    "invalid_batch_settlement_evm_deposit_below_min_deposit",
     `The first deposit is ${depositAtomic}, and at least ${extra.minDeposit} is asked.`,
   );
 }

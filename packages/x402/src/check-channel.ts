@@ -14,22 +14,19 @@ import type { Admission, Refusal } from "./verdict.ts";
 type Deposit = Extract<Payment, { kind: "deposit" }>;
 type Signed = Exclude<SignerVerdict, { signer: "refused" }>;
 
-const PREFIX = "invalid_batch_settlement_evm_";
-
-function refuseChannel(reason: string, message: string): Refusal {
-  return refuse(`${PREFIX}${reason}`, message);
-}
-
 /** A channel's configuration: it is this payment's, pays whom the requirement says, and cannot be emptied at once. */
 function checkConfig(check: Check, channel: ChannelConfig, voucher: Voucher): Refusal | undefined {
   const { requirement } = check;
   const { receiverAuthorizer, withdrawDelay } = requirement.extra;
   if (!equalBytes(channelIdOf(check.suite, check.chainId, channel), voucher.channelId)) {
-    return refuseChannel("channel_id_mismatch", "The voucher is not of the channel that the payment describes.");
+    return refuse(
+      "invalid_batch_settlement_evm_channel_id_mismatch",
+      "The voucher is not of the channel that the payment describes.",
+    );
   }
   if (channel.receiver !== requirement.payTo) {
-    return refuseChannel(
-      "receiver_mismatch",
+    return refuse(
+      "invalid_batch_settlement_evm_receiver_mismatch",
       `The channel pays ${channel.receiver}, and ${requirement.payTo} is to be paid.`,
     );
   }
@@ -38,20 +35,26 @@ function checkConfig(check: Check, channel: ChannelConfig, voucher: Voucher): Re
     receiverAuthorizer === ZERO_ADDRESS ||
     channel.receiverAuthorizer !== receiverAuthorizer
   ) {
-    return refuseChannel("receiver_authorizer_mismatch", "The channel's receiver has another authorizer.");
+    return refuse(
+      "invalid_batch_settlement_evm_receiver_authorizer_mismatch",
+      "The channel's receiver has another authorizer.",
+    );
   }
   if (channel.token !== requirement.asset) {
-    return refuseChannel("token_mismatch", `The channel is of ${channel.token}, and ${requirement.asset} is asked.`);
+    return refuse(
+      "invalid_batch_settlement_evm_token_mismatch",
+      `The channel is of ${channel.token}, and ${requirement.asset} is asked.`,
+    );
   }
   if (withdrawDelay !== undefined && channel.withdrawDelay !== withdrawDelay) {
-    return refuseChannel(
-      "withdraw_delay_mismatch",
+    return refuse(
+      "invalid_batch_settlement_evm_withdraw_delay_mismatch",
       `The channel can be emptied after ${channel.withdrawDelay} s, and ${withdrawDelay} s is asked.`,
     );
   }
   if (channel.withdrawDelay < MIN_WITHDRAW_DELAY_SECONDS || channel.withdrawDelay > MAX_WITHDRAW_DELAY_SECONDS) {
-    return refuseChannel(
-      "withdraw_delay_out_of_range",
+    return refuse(
+      "invalid_batch_settlement_evm_withdraw_delay_out_of_range",
       `A channel's delay is ${MIN_WITHDRAW_DELAY_SECONDS} to ${MAX_WITHDRAW_DELAY_SECONDS} s.`,
     );
   }
@@ -62,7 +65,10 @@ function checkConfig(check: Check, channel: ChannelConfig, voucher: Voucher): Re
 function checkVoucherSignature(check: Check, channel: ChannelConfig, voucher: Voucher): Signed | Refusal {
   const { suite, chainId } = check;
   const digest = voucherDigest(suite, chainId, voucher.channelId, voucher.maxClaimable);
-  const refused = refuseChannel("voucher_signature", "The voucher is not signed by who may sign for the channel.");
+  const refused = refuse(
+    "invalid_batch_settlement_evm_voucher_signature",
+    "The voucher is not signed by who may sign for the channel.",
+  );
   if (channel.payerAuthorizer !== ZERO_ADDRESS) {
     return isSignedBy(suite, channel.payerAuthorizer, digest, voucher.signature) ? { signer: "ecdsa" } : refused;
   }
@@ -81,7 +87,8 @@ export function checkVoucher(check: Check, payment: Extract<Payment, { kind: "vo
 
 /** A request to give what is left of a channel back, in its payer's name. */
 export function checkRefund(check: Check, payment: Extract<Payment, { kind: "refund" }>): Admission | Refusal {
-  if (payment.amount === 0n) return refuseChannel("refund_amount_invalid", "A refund is of more than nothing.");
+  if (payment.amount === 0n)
+    return refuse("invalid_batch_settlement_evm_refund_amount_invalid", "A refund is of more than nothing.");
   return checkSignedVoucher(check, payment, 0n);
 }
 
@@ -113,9 +120,13 @@ export function checkDeposit(check: Check, payment: Deposit): Admission | Refusa
   const refused = checkConfig(check, channel, voucher);
   if (refused !== undefined) return refused;
   if ((requirement.extra.assetTransferMethod ?? by.kind) !== by.kind) {
-    return refuseChannel("payload_type", "The deposit is not made in the way that the requirement asks for.");
+    return refuse(
+      "invalid_batch_settlement_evm_payload_type",
+      "The deposit is not made in the way that the requirement asks for.",
+    );
   }
-  if (payment.amount === 0n) return refuseChannel("payload_type", "A deposit is of more than nothing.");
+  if (payment.amount === 0n)
+    return refuse("invalid_batch_settlement_evm_payload_type", "A deposit is of more than nothing.");
   const deposited =
     by.kind === "permit2" ? checkPermit2Deposit(check, payment, by) : checkEip3009Deposit(check, payment, by);
   if (isRefusal(deposited)) return deposited;
@@ -141,16 +152,19 @@ function checkEip3009Deposit(
   const { name, version } = requirement.extra;
   const { payer } = payment.channel;
   if (name === "" || version === "") {
-    return refuseChannel("missing_eip712_domain", "The requirement does not say the token's EIP-712 domain.");
+    return refuse(
+      "invalid_batch_settlement_evm_missing_eip712_domain",
+      "The requirement does not say the token's EIP-712 domain.",
+    );
   }
   if (by.validBefore < BigInt(nowS + EXPIRY_SLACK_SECONDS)) {
-    return refuseChannel(
-      "payload_authorization_valid_before",
+    return refuse(
+      "invalid_batch_settlement_evm_payload_authorization_valid_before",
       "The deposit has expired, or will before a block can take it.",
     );
   }
   if (by.validAfter > BigInt(nowS)) {
-    return refuseChannel("payload_authorization_valid_after", "The deposit is not valid yet.");
+    return refuse("invalid_batch_settlement_evm_payload_authorization_valid_after", "The deposit is not valid yet.");
   }
   const digest = receiveDigest(
     suite,
@@ -171,8 +185,11 @@ function checkEip3009Deposit(
   );
   if (verdict.signer !== "refused") return verdict;
   return verdict.why === "factory"
-    ? refuseChannel("eip6492_factory_not_allowed", "The payer would be deployed by a factory that is not allowed.")
-    : refuseChannel("receive_authorization_signature", `The deposit is not signed by ${payer}.`);
+    ? refuse(
+        "invalid_batch_settlement_evm_eip6492_factory_not_allowed",
+        "The payer would be deployed by a factory that is not allowed.",
+      )
+    : refuse("invalid_batch_settlement_evm_receive_authorization_signature", `The deposit is not signed by ${payer}.`);
 }
 
 function checkPermit2Deposit(
@@ -184,28 +201,43 @@ function checkPermit2Deposit(
   const { permit, sponsored } = by;
   const { payer } = payment.channel;
   if (permit.from !== payer) {
-    return refuseChannel(
-      "permit2_invalid_signature",
+    return refuse(
+      "invalid_batch_settlement_evm_permit2_invalid_signature",
       `The deposit is of ${permit.from}, and ${payer} has the channel.`,
     );
   }
   if (permit.spender !== PERMIT2_DEPOSIT_COLLECTOR) {
-    return refuseChannel("permit2_invalid_spender", `The deposit's permit is for ${permit.spender}.`);
+    return refuse(
+      "invalid_batch_settlement_evm_permit2_invalid_spender",
+      `The deposit's permit is for ${permit.spender}.`,
+    );
   }
   if (permit.token !== requirement.asset) {
-    return refuseChannel("token_mismatch", `The deposit is of ${permit.token}, and ${requirement.asset} is asked.`);
+    return refuse(
+      "invalid_batch_settlement_evm_token_mismatch",
+      `The deposit is of ${permit.token}, and ${requirement.asset} is asked.`,
+    );
   }
   if (permit.amount !== payment.amount) {
-    return refuseChannel(
-      "permit2_amount_mismatch",
+    return refuse(
+      "invalid_batch_settlement_evm_permit2_amount_mismatch",
       `The permit is of ${permit.amount}, and the deposit of ${payment.amount}.`,
     );
   }
   if (permit.deadline < BigInt(nowS + EXPIRY_SLACK_SECONDS)) {
-    return refuseChannel("permit2_deadline_expired", "The deposit has expired, or will before a block can take it.");
+    return refuse(
+      "invalid_batch_settlement_evm_permit2_deadline_expired",
+      "The deposit has expired, or will before a block can take it.",
+    );
   }
   if (sponsored !== undefined) {
-    const refused = checkSponsored(check, sponsored, payer, payment.amount, `${PREFIX}eip2612_amount_mismatch`);
+    const refused = checkSponsored(
+      check,
+      sponsored,
+      payer,
+      payment.amount,
+      "invalid_batch_settlement_evm_eip2612_amount_mismatch",
+    );
     if (refused !== undefined) return refused;
   }
   const digest = permitDepositDigest(suite, chainId, permit, payment.voucher.channelId);
@@ -215,6 +247,6 @@ function checkPermit2Deposit(
     { code: check.payerCode, deployable: false, factories: [] },
   );
   return verdict.signer === "refused"
-    ? refuseChannel("permit2_invalid_signature", `The deposit is not signed by ${payer}.`)
+    ? refuse("invalid_batch_settlement_evm_permit2_invalid_signature", `The deposit is not signed by ${payer}.`)
     : verdict;
 }

@@ -17,10 +17,15 @@ export type CheckOptions = {
   readonly facilitators?: readonly Address[];
 };
 
-const PREFIX: Readonly<Record<Scheme, string>> = {
-  exact: "invalid_exact_evm",
-  upto: "invalid_upto_evm",
-  "batch-settlement": "invalid_batch_settlement_evm",
+const OTHER_SCHEME: Readonly<Record<Scheme, string>> = {
+  exact: "invalid_exact_evm_scheme",
+  upto: "invalid_upto_evm_scheme",
+  "batch-settlement": "invalid_batch_settlement_evm_scheme",
+};
+const OTHER_NETWORK: Readonly<Record<Scheme, string>> = {
+  exact: "invalid_exact_evm_network_mismatch",
+  upto: "invalid_upto_evm_network_mismatch",
+  "batch-settlement": "invalid_batch_settlement_evm_network_mismatch",
 };
 
 /**
@@ -39,13 +44,13 @@ export function checkPayment(
   const { payment } = payload;
   if (payload.scheme !== requirement.scheme) {
     return refuse(
-      `${PREFIX[requirement.scheme]}_scheme`,
+      OTHER_SCHEME[requirement.scheme],
       `The payment is by ${payload.scheme}, and ${requirement.scheme} is required.`,
     );
   }
   if (payload.network !== requirement.network) {
     return refuse(
-      `${PREFIX[requirement.scheme]}_network_mismatch`,
+      OTHER_NETWORK[requirement.scheme],
       `The payment is for ${payload.network}, and ${requirement.network} is required.`,
     );
   }
