@@ -382,12 +382,13 @@ export function createApi(modules: ApiModules): OpenAPIHono {
           responses: {
             200: {
               description: "Outputs; the receipt is named in the headers.",
-              headers: schema.receiptHeaders,
+              headers: { ...schema.receiptHeaders, ...schema.paidHeaders },
               content: {
                 "application/json": { schema: schema.inferResponse },
                 "application/octet-stream": { schema: schema.bytes },
               },
             },
+            402: { ...schema.problem, ...schema.paymentRequired },
             default: schema.problem,
           },
         },

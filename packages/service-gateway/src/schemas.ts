@@ -54,7 +54,15 @@ export const receiptParams = z.object({
   id: z.string().openapi({ param: { name: "id", in: "path" }, example: "0193a1b2c3d4e5f60718293a4b5c6d7e" }),
 });
 
+/** What pays for a call that has a price, and what it says of being paid. */
+export const paymentHeaders = {
+  "payment-signature": z.string().optional().describe("x402 v2: a payment for what a 402 has offered, base64 of JSON."),
+  "x-payment": z.string().optional().describe("x402 v1: the same."),
+  "idempotency-key": z.string().optional().describe("With the same key and request a payer gets the stored answer."),
+  "x-settlement-type": z.enum(["private", "batch", "individual"]).optional(),
+};
 export const inferHeaders = z.object({
+  ...paymentHeaders,
   "inference-header-content-length": z
     .string()
     .optional()
@@ -71,6 +79,15 @@ export const receiptHeaders = {
   "assay-opening": header("Master salt that opens the commitments, base64url. Only this answer ever carries it."),
   "assay-grant": header("Lets its holder read the receipt later."),
   "assay-log-index": header("Place in the transparency log."),
+};
+export const paidHeaders = {
+  "payment-response": header("Of a paid answer: what was charged, x402 v2; of a stream, that it will be."),
+  "assay-replayed": header("`true` when the answer was paid for before and is given again."),
+  "assay-answer-kept": header("`false` when the answer cannot be had again with the same payment."),
+};
+export const paymentRequired = {
+  description: "The call has a price: what pays it, and what was wrong with a payment that came.",
+  headers: { "payment-required": header("x402 v2: what is offered, base64 of JSON.") },
 };
 
 export const waitQuery = z.object({

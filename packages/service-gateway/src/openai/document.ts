@@ -6,7 +6,7 @@ import {
   responsesRequestSchema,
 } from "@assay/protocol";
 import { z } from "zod";
-import { receiptHeaders } from "../schemas.ts";
+import { paidHeaders, paymentHeaders, paymentRequired, receiptHeaders } from "../schemas.ts";
 
 type Registry = OpenAPIHono["openAPIRegistry"];
 type JsonSchema = { readonly [key: string]: unknown };
@@ -109,7 +109,7 @@ const ROUTES = [
 const HEADERS = z.object({
   "assay-client-nonce": z.string().optional().describe("8 to 64 bytes in hexadecimal, to be found in the receipt."),
   "assay-retention": z.enum(["none", "client-encrypted", "server-encrypted"]).optional(),
-  "x-settlement-type": z.enum(["private", "batch", "individual"]).optional(),
+  ...paymentHeaders,
 });
 
 /**
@@ -120,6 +120,7 @@ export function declareTextRoutes(registry: Registry, route: Route, security: Ro
   for (const [name, schema] of Object.entries(COMPONENTS)) registry.registerComponent("schemas", name, schema);
   const headers = {
     ...receiptHeaders,
+    ...paidHeaders,
     "assay-node": { description: "Who signs the execution.", schema: { type: "string" as const } },
   };
   for (const [path, operationId, summary, name, schema, answers] of ROUTES) {
@@ -144,6 +145,7 @@ export function declareTextRoutes(registry: Registry, route: Route, security: Ro
               ...(streams ? { "text/event-stream": { schema: text } } : {}),
             },
           },
+          402: { ...paymentRequired, content: { "application/json": { schema: ref("TextProblem") } } },
           default: {
             description: "What was wrong, in OpenAI's shape with a stable code.",
             content: { "application/json": { schema: ref("TextProblem") } },

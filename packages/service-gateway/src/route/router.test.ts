@@ -209,6 +209,23 @@ describe("listings", () => {
     await expect(router.priced?.(parsed("no/such"), {})).rejects.toThrow(code("model_not_found"));
   });
 
+  it("of one request are in one asset: the one that most of its models are listed in", async () => {
+    const contracts = { three: { models: ["openai/gpt-x", "openai/gpt-y", "demo/chat"] } };
+    const assets = async (gptY: string | undefined): Promise<readonly string[] | undefined> => {
+      const of = { ...listings, "demo/chat": { asset: "ASY", perCall: "1" } };
+      const { router } = setup({
+        upstreams: [openai],
+        contracts,
+        listings: gptY === undefined ? of : { ...of, "openai/gpt-y": { asset: gptY, perCall: "1" } },
+      });
+      return (await router.priced?.(parsed("three"), {}))?.subjects.toSorted();
+    };
+    expect(await assets("USDC")).toEqual(["model:openai/gpt-x", "model:openai/gpt-y"]);
+    expect(await assets("ASY")).toEqual(["model:demo/chat", "model:openai/gpt-y"]);
+    // Of as many each the first in order; what has no listing is free and goes with any.
+    expect(await assets(undefined)).toEqual(["model:demo/chat", "model:openai/gpt-y"]);
+  });
+
   it("that were not quoted are not charged: their models do not answer", async () => {
     const { router } = setup({ ...both, listings });
     const quoted = { ...options(), subjects: new Set<ListingSubject>(["model:openai/gpt-x"]) };

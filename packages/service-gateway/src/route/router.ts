@@ -193,7 +193,8 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
     async priced(parsed, caller) {
       const resolved = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
       const { sources } = resolved;
-      if (new Set(sources.map(({ fullName }) => fullName)).size <= 1) return pricedText(parsed, sources);
+      const { listingOf } = modules;
+      if (new Set(sources.map(({ fullName }) => fullName)).size <= 1) return pricedText(parsed, sources, listingOf);
       // A name that stands for several is quoted by those that the limits leave: nobody pays for what may not answer.
       const found = place(sources);
       const { candidates } = consider(
@@ -205,6 +206,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
       return pricedText(
         parsed,
         may.map(({ source }) => source),
+        listingOf,
       );
     },
     routeTensor(model, limits, { exclude }) {
