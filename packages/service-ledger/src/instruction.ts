@@ -60,7 +60,8 @@ const DOMAIN = "assay/payment-instruction/1";
 /** A signature of a contract account may be long, and headers end at 16 KiB before decoding. */
 export const MAX_INSTRUCTION_BYTES = 32 * 1024;
 const MAX_TEXT = 256;
-const MAX_PAYEES = 8;
+/** A splitter has that many at most (SplitFactory). */
+const MAX_PAYEES = 16;
 const MAX_SIGNATURE_BYTES = 16 * 1024;
 const SCHEMES = ["exact", "upto", "batch-settlement"] as const;
 const SETTLEMENTS = ["private", "batch", "individual"] as const;

@@ -1,0 +1,112 @@
+import type { Deployments } from "@assay/contracts";
+import type { Database } from "@assay/driver-postgres";
+import type { Listings } from "@assay/protocol";
+import type { Address, ChannelConfig, EvmSuite, Hex, Voucher } from "@assay/x402";
+
+/** What is asked of a chain about a payer before work is done. */
+export type FactsAsked = {
+  readonly payer: Address;
+  readonly asset: Address;
+  /** 32 bytes: whether this EIP-3009 authorization was used. */
+  readonly authorizationNonce?: Uint8Array;
+  /** Whether this Permit2 nonce was used. */
+  readonly permit2Nonce?: bigint;
+  /** Whether to read the token's EIP-2612 nonce. */
+  readonly permitNonce?: boolean;
+};
+
+/** What a chain says of a payer. Undefined is what the token does not know. */
+export type FactsFound = {
+  /** Atomic units. */
+  readonly balance: bigint | undefined;
+  /** What Permit2 may move. */
+  readonly allowance: bigint | undefined;
+  readonly authorizationUsed?: boolean | undefined;
+  readonly permit2NonceUsed?: boolean | undefined;
+  readonly permitNonce?: bigint | undefined;
+  /** Bytes of code at the payer's account. */
+  readonly payerCodeBytes: number;
+};
+
+/** What a chain says of a channel. */
+export type ChannelFacts = {
+  /** Everything that was ever deposited, less what was taken back; atomic units. */
+  readonly balance: bigint;
+  readonly totalClaimed: bigint;
+  /** What the payer wants to withdraw, and since when (Unix seconds; 0 when not). */
+  readonly withdrawAmount: bigint;
+  readonly withdrawRequestedAt: number;
+  readonly refundNonce: bigint;
+};
+
+/** The chain as the desk asks it. Every method throws `chain_unavailable` while nobody answers. */
+export type DeskChain = {
+  readonly payerFacts: (asked: FactsAsked) => Promise<FactsFound>;
+  /** EIP-1271. */
+  readonly isValidSignature: (account: Address, digest: Uint8Array, signature: Uint8Array) => Promise<boolean>;
+  /** EIP-6492: false when the factory is not one of those allowed. */
+  readonly isValidUndeployed: (
+    account: Address,
+    digest: Uint8Array,
+    undeployed: { readonly factory: Address; readonly factoryData: Uint8Array; readonly signature: Uint8Array },
+  ) => Promise<boolean>;
+  readonly channel: (channelId: Hex) => Promise<ChannelFacts>;
+};
+
+/** A payer asks for the rest of its channel back. */
+export type RefundAsked = {
+  readonly channelId: Hex;
+  readonly channel: ChannelConfig;
+  /** The highest voucher that its payer signed, and what of it was charged: to be claimed first. */
+  readonly voucher: Voucher;
+  readonly chargedAtomic: bigint;
+  /** What to give back; everything that was not charged when absent. */
+  readonly amountAtomic?: bigint;
+};
+
+export type DeskEvent =
+  /** The log holds two receipts for one payment: the first was charged, this one is not. It must never happen. */
+  | { readonly type: "doubled"; readonly paymentId: Hex; readonly logIndex: number }
+  /** An instruction in the log could not be read; its payment is not settled. */
+  | { readonly type: "unreadable"; readonly logIndex: number; readonly error: unknown }
+  /** The rows could not be brought up to the log; it is tried again. */
+  | { readonly type: "behind"; readonly error: unknown }
+  /** A claim could not be taken back; it is when the same payment comes again, or at the next start. */
+  | { readonly type: "stuck"; readonly paymentId: Hex; readonly error: unknown };
+
+export type DeskModules = {
+  readonly database: Database;
+  readonly listings: Pick<Listings, "get">;
+  readonly suite: EvmSuite;
+  /** Without one nothing is asked of a chain, and payers are trusted up to {@link DeskOptions.maxUnsettledPerPayer}. */
+  readonly chain?: DeskChain;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** Gives a channel's rest back on chain; resolves with the transaction. Without it refunds are refused. */
+  readonly refund?: (asked: RefundAsked) => Promise<{ readonly transaction: Hex; readonly amountAtomic: bigint }>;
+  /** Told of payments that became due, for the settler. */
+  readonly onDue?: (paymentIds: readonly Hex[]) => void;
+  readonly onEvent?: (event: DeskEvent) => void;
+};
+
+export type DeskOptions = {
+  readonly deployments: Pick<Deployments, "network" | "chainId" | "paymentBatcher" | "tokens">;
+  /** Who earns what no listing gives to others. */
+  readonly payTo: Address;
+  /** Signs claims and refunds of channels. Without one channels are not offered. */
+  readonly receiverAuthorizer?: Address;
+  /** A name without a slash: this gateway among those that share the database: it releases what its dead predecessors left. */
+  readonly gateway: string;
+  /** Of this process, random. */
+  readonly bootId: string;
+  /**
+   * By symbol, atomic units: what one payer may owe while no chain says what it has. One whole token when absent.
+   */
+  readonly maxUnsettledPerPayer?: Readonly<Record<string, bigint>>;
+  /** The same for payers whose balance the chain has told: a hundred whole tokens when absent. */
+  readonly maxVerifiedUnsettledPerPayer?: Readonly<Record<string, bigint>>;
+  /** Factories whose accounts may pay before they are deployed (ERC-6492), lower case. None when absent. */
+  readonly factories?: readonly Address[];
+  /** Seconds that a channel's payer waits for a withdrawal; 900 to 2,592,000. A day when absent. */
+  readonly withdrawDelayS?: number;
+};

@@ -1,0 +1,173 @@
+import type { Charge, DurableReceipt, ListingSubject, MeteredUse, OpenPayment } from "@assay/protocol";
+import { encodeSettlementResponse, settlementDocument, toHex } from "@assay/x402";
+import type { Address, ChannelStateWire, EvmSuite, Hex, PaymentPayload, SettlementResponse } from "@assay/x402";
+import { encodeInstruction } from "../instruction.ts";
+import type { SettlementMode } from "../instruction.ts";
+import { listingDigest } from "../listings/listing.ts";
+import type { ChannelRow } from "./rows.ts";
+import { plainRequirement, voucherOf } from "./rows.ts";
+import type { OpenEntry } from "./open-payments.ts";
+import type { DeskQuote, Pricing } from "./terms.ts";
+import type { PaymentRequirements } from "@assay/x402";
+
+/** A payment that was verified and claimed. */
+export type Taken = {
+  readonly entry: OpenEntry;
+  readonly quote: DeskQuote;
+  readonly requirement: PaymentRequirements;
+  readonly payload: PaymentPayload;
+  readonly payer: Address;
+  readonly settlement: SettlementMode;
+  readonly key: string | undefined;
+  readonly deadlineS: number;
+  readonly takenAtMs: number;
+  /** The channel as its row stood, for what an answer says of it. */
+  readonly channel: { readonly id: Uint8Array; readonly row: ChannelRow; readonly balance: bigint } | undefined;
+};
+
+export type OpenModules = {
+  readonly suite: EvmSuite;
+  readonly pricing: Pricing;
+  readonly takenBy: string;
+  /** Takes the claim back. */
+  readonly release: (entry: OpenEntry) => Promise<void>;
+};
+
+/** The smallest charge on a channel: a voucher that charged nothing would be signed again for the next request. */
+const LEAST_VOUCHER_CHARGE = 1n;
+
+/** What a gateway does with a payment that it has: it charges it once, or gives it back. */
+export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
+  const { suite, pricing, takenBy, release } = modules;
+  const { entry, quote, requirement, payload, payer, settlement } = taken;
+  const { scheme, network } = requirement;
+  const voucher = voucherOf({ payload });
+  let charged: bigint | undefined;
+  let released = false;
+
+  const answer = (response: SettlementResponse): Readonly<Record<string, string>> => {
+    const { value } = encodeSettlementResponse(suite, 2, response);
+    if (payload.version === 2) return { "payment-response": value };
+    return { "payment-response": value, "x-payment-response": encodeSettlementResponse(suite, 1, response).value };
+  };
+
+  const settled = (extra: Readonly<Record<string, unknown>>, amountAtomic?: bigint): SettlementResponse => ({
+    success: true,
+    transaction: "",
+    network,
+    payer,
+    ...(amountAtomic === undefined ? {} : { amount: amountAtomic.toString() }),
+    extra: { settlement: "deferred", paymentId: entry.paymentId, ...extra },
+  });
+
+  const amountFor = (subject: ListingSubject, used: MeteredUse): bigint => {
+    const metered = pricing.charge(quote, subject, used);
+    if (scheme === "exact") return quote.capAtomic;
+    if (scheme === "upto") return metered;
+    return metered < LEAST_VOUCHER_CHARGE ? LEAST_VOUCHER_CHARGE : metered;
+  };
+
+  return {
+    kind: "open",
+    payer,
+    network,
+    paymentId: entry.paymentId,
+    scheme,
+    settlement,
+    headers: answer(settled({}, scheme === "exact" ? quote.capAtomic : undefined)),
+    charge(subject, used): Charge {
+      if (charged !== undefined || released)
+        throw new TypeError("A payment is charged once, and not after it was given back.");
+      const amountAtomic = amountFor(subject, used);
+      const listing = listingDigest(quote.terms.listings.get(subject) ?? dearest(quote));
+      const instruction = encodeInstruction({
+        paymentId: entry.paymentId,
+        payer,
+        scheme,
+        network,
+        asset: requirement.asset,
+        amountAtomic,
+        capAtomic: quote.capAtomic,
+        payTo: requirement.payTo,
+        payees: quote.terms.payees,
+        settlement,
+        deadlineS: taken.deadlineS,
+        listing,
+        fingerprint: entry.fingerprint,
+        ...(taken.key === undefined ? {} : { idempotencyKey: taken.key }),
+        ...(taken.channel ? { channelId: taken.channel.id } : {}),
+        takenBy,
+        takenAtMs: taken.takenAtMs,
+        requirement: plainRequirement(requirement),
+        payload,
+      });
+      charged = amountAtomic;
+      entry.channel?.charge(amountAtomic);
+      const response = settled(
+        taken.channel && entry.channel
+          ? {
+              chargedAmount: amountAtomic.toString(),
+              channelState: channelWire(toHex(taken.channel.id), taken.channel, entry.channel.charged()),
+            }
+          : {},
+        amountAtomic,
+      );
+      return {
+        amountAtomic,
+        payment: {
+          payer,
+          paymentId: entry.paymentId,
+          scheme,
+          network,
+          amountAtomic: amountAtomic.toString(),
+          asset: requirement.asset,
+          settlement,
+          payTo: requirement.payTo,
+        },
+        price: {
+          amountAtomic: amountAtomic.toString(),
+          asset: quote.terms.token.symbol,
+          rateSource: `listing:${listing}`,
+          unit: `1e-${quote.terms.token.decimals}`,
+        },
+        instruction,
+        headers: answer(response),
+        event: JSON.stringify(settlementDocument(suite, payload.version, response)),
+        durable(receipt: DurableReceipt) {
+          if (entry.receipt) return;
+          entry.receipt = receipt;
+          if (voucher) entry.channel?.durable(entry.paymentId, amountAtomic, voucher.voucher);
+        },
+      };
+    },
+    async release() {
+      if (released || entry.receipt) return;
+      released = true;
+      if (charged !== undefined) entry.channel?.uncharge(charged);
+      await release(entry);
+    },
+  };
+}
+
+/** What a channel's answer says of it, after `charged` in all. */
+export function channelWire(
+  channelId: Hex,
+  channel: { readonly row: ChannelRow; readonly balance: bigint },
+  charged: bigint,
+): ChannelStateWire {
+  return {
+    channelId,
+    balance: channel.balance.toString(),
+    totalClaimed: channel.row.totalClaimed.toString(),
+    withdrawRequestedAt: channel.row.withdrawRequestedAt,
+    refundNonce: channel.row.refundNonce.toString(),
+    chargedCumulativeAmount: charged.toString(),
+  };
+}
+
+/** The listing that bounds a quote, for a subject that costs nothing. */
+function dearest(quote: DeskQuote): Parameters<typeof listingDigest>[0] {
+  const [first] = quote.terms.listings.values();
+  if (!first) throw new TypeError("A quote without a listing was charged.");
+  return first;
+}
