@@ -30,6 +30,7 @@ import {
   startGateway,
 } from "@assay/service-gateway";
 import type {
+  DecodedRecord,
   Gateway,
   GatewayModules,
   GatewayOptions,
@@ -104,6 +105,11 @@ export type TextServerOptions = {
   readonly maxBodyBytes?: number;
   /** Takes payments: candidates are then priced under their models, ten tokens in and what the request allows out. */
   readonly desk?: PaymentDesk;
+  /** Told of the log before anything is recorded, and of every durable record. */
+  readonly ledger?: {
+    readonly start: (log: FileLog) => Promise<void>;
+    readonly ingest: (records: readonly DecodedRecord[], next: number) => void;
+  };
   readonly paid?: PaymentOptions & Partial<PaymentModules>;
   /** What runs tensors. */
   readonly infer?: Partial<GatewayModules["infer"]>;
@@ -154,7 +160,8 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     },
     rotate: () => Promise.reject(new Error("no keyset ends during a test")),
     now: Date.now,
-    onRecorded: (decoded) => {
+    onRecorded: (decoded, next) => {
+      options.ledger?.ingest(decoded, next);
       for (const { row, logIndex } of decoded) {
         if (row.kind !== "execution") continue;
         receipts.push(row.receiptId);
@@ -163,6 +170,7 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     },
   });
   await recorder.begin();
+  await options.ledger?.start(log);
   const metrics = createMetrics([]);
   const auth = {
     caller: (header: string | undefined) => {
