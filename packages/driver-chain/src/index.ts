@@ -20,3 +20,19 @@ export { isRevert, rpcFault } from "./rpc/fault.ts";
 export type { RpcFault } from "./rpc/fault.ts";
 export type { CallOptions } from "./rpc/transport.ts";
 export type { Block, BlockTag, CallRequest, LogFilter, TxLog, TxReceipt } from "./rpc/types.ts";
+export { createSender } from "./sender/sender.ts";
+export type { Sender, SenderParts } from "./sender/sender.ts";
+export { memoryJournal } from "./sender/memory-journal.ts";
+export type {
+  SenderEvent,
+  SenderOptions,
+  TxChange,
+  TxHandle,
+  TxJob,
+  TxJournal,
+  TxKey,
+  TxOutcome,
+  TxProblem,
+  TxRecord,
+  TxState,
+} from "./sender/types.ts";
