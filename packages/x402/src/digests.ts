@@ -1,6 +1,6 @@
-import { concatBytes, hexToBytes } from "@assay/core";
+import { bytesToHex, concatBytes, hexToBytes } from "@assay/core";
 import { BATCH_SETTLEMENT, PERMIT2 } from "./addresses.ts";
-import { batchDomain, hashWords, permit2Domain, tokenDomain, typedDigest } from "./typed-data.ts";
+import { batchDomain, hashWords, keep, permit2Domain, tokenDomain, typedDigest } from "./typed-data.ts";
 import type { TokenDomain } from "./typed-data.ts";
 import type {
   Address,
@@ -77,6 +77,11 @@ export function permit2612Digest(
   return typedDigest(suite, tokenDomain(suite, domain), struct);
 }
 
+// What is permitted and to whom recurs from payment to payment: it is the quote's. Hashes of it are kept.
+const permissions = new Map<string, Uint8Array>();
+const witnesses = new Map<string, Uint8Array>();
+const channels = new Map<string, Uint8Array>();
+
 function permit2(
   suite: EvmSuite,
   type: Uint8Array,
@@ -84,7 +89,9 @@ function permit2(
   permit: Permit2Authorization,
   witness: Uint8Array,
 ): Uint8Array {
-  const permitted = hashWords(suite, TOKEN_PERMISSIONS, permit.token, permit.amount);
+  const permitted = keep(permissions, `${permit.token}${permit.amount}`, () =>
+    hashWords(suite, TOKEN_PERMISSIONS, permit.token, permit.amount),
+  );
   const struct = hashWords(suite, type, permitted, permit.spender, permit.nonce, permit.deadline, witness);
   return typedDigest(suite, permit2Domain(suite, chainId), struct);
 }
@@ -96,7 +103,8 @@ export function permitExactDigest(
   permit: Permit2Authorization,
   witness: { readonly to: Address; readonly validAfter: bigint },
 ): Uint8Array {
-  const hash = hashWords(suite, EXACT_WITNESS, witness.to, witness.validAfter);
+  const { to, validAfter } = witness;
+  const hash = keep(witnesses, `${to}${validAfter}`, () => hashWords(suite, EXACT_WITNESS, to, validAfter));
   return permit2(suite, PERMIT_EXACT, chainId, permit, hash);
 }
 
@@ -107,7 +115,10 @@ export function permitUptoDigest(
   permit: Permit2Authorization,
   witness: { readonly to: Address; readonly facilitator: Address; readonly validAfter: bigint },
 ): Uint8Array {
-  const hash = hashWords(suite, UPTO_WITNESS, witness.to, witness.facilitator, witness.validAfter);
+  const { to, facilitator, validAfter } = witness;
+  const hash = keep(witnesses, `${to}${facilitator}${validAfter}`, () =>
+    hashWords(suite, UPTO_WITNESS, to, facilitator, validAfter),
+  );
   return permit2(suite, PERMIT_UPTO, chainId, permit, hash);
 }
 
@@ -123,18 +134,15 @@ export function permitDepositDigest(
 
 /** A channel's id: the EIP-712 digest of its configuration, so that it holds on one chain only. 32 bytes. */
 export function channelIdOf(suite: EvmSuite, chainId: number, channel: ChannelConfig): Uint8Array {
-  const struct = hashWords(
-    suite,
-    CHANNEL,
-    channel.payer,
-    channel.payerAuthorizer,
-    channel.receiver,
-    channel.receiverAuthorizer,
-    channel.token,
-    channel.withdrawDelay,
-    channel.salt,
-  );
-  return typedDigest(suite, batchDomain(suite, chainId), struct);
+  const { payer, payerAuthorizer, receiver, receiverAuthorizer, token, withdrawDelay, salt } = channel;
+  const parties = [payer, payerAuthorizer, receiver, receiverAuthorizer, token] as const;
+  const key = `${parties.join("")}${withdrawDelay}:${chainId}:${bytesToHex(salt)}`;
+  const id = keep(channels, key, () => {
+    const struct = hashWords(suite, CHANNEL, ...parties, withdrawDelay, salt);
+    return typedDigest(suite, batchDomain(suite, chainId), struct);
+  });
+  // Callers hold on to ids: what is kept stays as it is, whatever they do with theirs.
+  return id.slice();
 }
 
 /** What a payer, or its authorizer, signs for each use of a channel: a promise up to `maxClaimable` in all. */

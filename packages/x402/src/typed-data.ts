@@ -54,14 +54,15 @@ export function typedDigest(suite: EvmSuite, domain: Uint8Array, struct: Uint8Ar
   return suite.keccak256(framed);
 }
 
-/** Domain separators that are kept: chains times tokens. A flood of foreign quotes empties the memory, no more. */
-const MAX_KEPT_DOMAINS = 1024;
+/** Hashes of one sort that are kept: those of tokens, quotes and channels that recur. A flood of others empties the memory. */
+const MAX_KEPT_HASHES = 4096;
 
-function keep<Key>(kept: Map<Key, Uint8Array>, key: Key, make: () => Uint8Array): Uint8Array {
+/** The hash that is kept for `key`, or that `make` gives for it. */
+export function keep<Key>(kept: Map<Key, Uint8Array>, key: Key, make: () => Uint8Array): Uint8Array {
   const known = kept.get(key);
   if (known !== undefined) return known;
   const made = make();
-  if (kept.size >= MAX_KEPT_DOMAINS) kept.clear();
+  if (kept.size >= MAX_KEPT_HASHES) kept.clear();
   kept.set(key, made);
   return made;
 }
