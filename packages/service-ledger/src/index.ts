@@ -15,5 +15,23 @@ export type {
   DeskOptions,
   FactsAsked,
   FactsFound,
-  RefundAsked,
 } from "./desk/modules.ts";
+export { startSettler } from "./settle/start.ts";
+export type { Settler, StartOptions, ThreadEvent } from "./settle/start.ts";
+export { runSettler } from "./settle/settler.ts";
+export type { RunningSettler, SettlerCallbacks, SettlerEvent, SettlerStatus } from "./settle/settler.ts";
+export type { SettlerKeys, SettlerOptions, SettlerSettings } from "./settle/options.ts";
+export { createSupplementer, settlementDraft } from "./settle/supplements.ts";
+export type { SettlementBody, SettlementDraft, WriteSupplements } from "./settle/supplements.ts";
+export type { Refunded } from "./settle/refunds.ts";
+export { revive as retryPayment } from "./settle/rows.ts";
+export type { LogCheckpoint, PreparedAnchor } from "./anchor/anchor.ts";
+export type { ReceiptLeaf } from "./anchor/tree.ts";
+export { MAX_BLOB_BYTES } from "./anchor/entry.ts";
+export { listPayments, paymentSums, showPayment } from "./reports/payments.ts";
+export type { PaymentFilter, PaymentReport, PaymentState } from "./reports/payments.ts";
+export { anchorProof, listBatches, showBatch, verifyBatch } from "./reports/batches.ts";
+export type { BatchCheck, BatchReport, BatchVerdict, VerifyBatchModules } from "./reports/batches.ts";
+export type { Money, ReportedAsset } from "./reports/money.ts";
+export { createChainChecks } from "./checks/chain-checks.ts";
+export type { ChainCheckModules } from "./checks/chain-checks.ts";

@@ -3,6 +3,7 @@ import type { Queryable } from "@assay/driver-postgres";
 import type { Address, Hex, Network } from "@assay/x402";
 import type { AnchorEntry } from "./entry.ts";
 import type { ReceiptLeaf } from "./tree.ts";
+import { text } from "../settle/values.ts";
 
 export type BatchState = "built" | "posting" | "posted" | "failed";
 
@@ -118,10 +119,10 @@ export async function batchLeaves(
     [network, fromIndex, toIndex],
   );
   return rows.map((row) => ({
-    executionDigest: hexToBytes(String(row["execution"])),
-    serviceDigest: hexToBytes(String(row["service"])),
-    paymentId: hexToBytes(String(row["payment"])),
-    amountAtomic: BigInt(String(row["amount"])),
+    executionDigest: hexToBytes(text(row["execution"])),
+    serviceDigest: hexToBytes(text(row["service"])),
+    paymentId: hexToBytes(text(row["payment"])),
+    amountAtomic: BigInt(text(row["amount"])),
     logIndex: Number(row["log_index"]),
   }));
 }
@@ -213,13 +214,13 @@ export async function markPostFailed(
 }
 
 function readBatch(row: Readonly<Record<string, unknown>>): BatchRow {
-  const bytes = (name: string): Uint8Array => hexToBytes(String(row[name]));
+  const bytes = (name: string): Uint8Array => hexToBytes(text(row[name]));
   const number = (name: string): number => Number(row[name]);
   return {
     seq: number("seq"),
     kind: row["kind"] === "individual" ? "individual" : "batch",
     entry: {
-      submitter: String(row["submitter"]) as Address,
+      submitter: text(row["submitter"]) as Address,
       firstLeaf: number("first_leaf"),
       leafCount: number("leaf_count"),
       root: bytes("root"),
@@ -232,12 +233,12 @@ function readBatch(row: Readonly<Record<string, unknown>>): BatchRow {
     signature: bytes("signature"),
     fromIndex: number("from_index"),
     toIndex: number("to_index"),
-    state: String(row["state"]) as BatchState,
+    state: text(row["state"]) as BatchState,
     attempts: number("attempts"),
-    jobId: row["job_id"] === null ? undefined : String(row["job_id"]),
-    transaction: row["tx_hash"] === null ? undefined : `0x${String(row["tx_hash"])}`,
+    jobId: row["job_id"] === null ? undefined : text(row["job_id"]),
+    transaction: row["tx_hash"] === null ? undefined : `0x${text(row["tx_hash"])}`,
     blockNumber: row["block_number"] === null ? undefined : number("block_number"),
-    errorCode: row["error_code"] === null ? undefined : String(row["error_code"]),
+    errorCode: row["error_code"] === null ? undefined : text(row["error_code"]),
     createdAtMs: number("created_at_ms"),
   };
 }

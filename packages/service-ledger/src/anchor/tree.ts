@@ -47,8 +47,8 @@ export function buildTree(keccak256: Keccak, leaves: readonly Uint8Array[]): Lea
     throw new AssayError("batch_too_large", `A batch of ${count} receipts is larger than ${MAX_LEAVES}.`);
   if (count === 0) return { root: new Uint8Array(32), proof: () => [] };
   const order = leaves.map((hash, position) => ({ hash, position })).toSorted((a, b) => compareBytes(a.hash, b.hash));
-  const nodes = new Array<Uint8Array>(2 * count - 1);
-  const places = new Array<number>(count);
+  const nodes = Array.from<Uint8Array>({ length: 2 * count - 1 });
+  const places = Array.from<number>({ length: count });
   for (const [i, { hash, position }] of order.entries()) {
     const place = nodes.length - 1 - i;
     nodes[place] = hash;

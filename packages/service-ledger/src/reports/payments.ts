@@ -3,6 +3,7 @@ import type { Queryable } from "@assay/driver-postgres";
 import type { Address, Hex } from "@assay/x402";
 import { moneyOf } from "./money.ts";
 import type { Money, ReportedAsset } from "./money.ts";
+import { text } from "../settle/values.ts";
 
 const STATES = ["taken", "due", "settling", "settled", "failed", "dead"] as const;
 /** Where a payment stands: `taken` is under way, `dead` waits for a person. */
@@ -124,9 +125,9 @@ export async function paymentSums(
      GROUP BY state, asset ORDER BY state, asset`,
   );
   return rows.map((row) => ({
-    state: String(row["state"]) as PaymentState,
+    state: text(row["state"]) as PaymentState,
     count: Number(row["count"]),
-    sum: moneyOf(assets, String(row["asset"]) as Address, BigInt(String(row["sum"]))),
+    sum: moneyOf(assets, text(row["asset"]) as Address, BigInt(text(row["sum"]))),
   }));
 }
 
@@ -139,29 +140,27 @@ export function checkLimit(limit: number | undefined): number {
 }
 
 function reportOf(assets: readonly ReportedAsset[], row: Readonly<Record<string, unknown>>): PaymentReport {
-  const hex = (name: string): Hex | null => (row[name] === null ? null : `0x${String(row[name])}`);
+  const hex = (name: string): Hex | null => (row[name] === null ? null : `0x${text(row[name])}`);
   const number = (name: string): number | null => (row[name] === null ? null : Number(row[name]));
-  const asset = String(row["asset"]) as Address;
+  const asset = text(row["asset"]) as Address;
   return {
-    paymentId: `0x${String(row["payment_id"])}`,
-    state: String(row["state"]) as PaymentState,
-    scheme: String(row["scheme"]) as PaymentReport["scheme"],
-    network: String(row["network"]),
-    payer: String(row["payer"]) as Address,
-    payTo: String(row["pay_to"]) as Address,
-    amount: row["amount_atomic"] === null ? null : moneyOf(assets, asset, BigInt(String(row["amount_atomic"]))),
-    cap: moneyOf(assets, asset, BigInt(String(row["cap_atomic"]))),
-    settlement: row["settlement"] === null ? null : (String(row["settlement"]) as PaymentReport["settlement"]),
-    receiptId: row["receipt_id"] === null ? null : String(row["receipt_id"]),
+    paymentId: `0x${text(row["payment_id"])}`,
+    state: text(row["state"]) as PaymentState,
+    scheme: text(row["scheme"]) as PaymentReport["scheme"],
+    network: text(row["network"]),
+    payer: text(row["payer"]) as Address,
+    payTo: text(row["pay_to"]) as Address,
+    amount: row["amount_atomic"] === null ? null : moneyOf(assets, asset, BigInt(text(row["amount_atomic"]))),
+    cap: moneyOf(assets, asset, BigInt(text(row["cap_atomic"]))),
+    settlement: row["settlement"] === null ? null : (text(row["settlement"]) as PaymentReport["settlement"]),
+    receiptId: row["receipt_id"] === null ? null : text(row["receipt_id"]),
     logIndex: number("log_index"),
     channelId: hex("channel_id"),
     transaction: hex("tx_hash"),
     blockNumber: number("block_number"),
     attempts: Number(row["attempts"]),
     error:
-      row["error_code"] === null
-        ? null
-        : { code: String(row["error_code"]), message: String(row["error_message"] ?? "") },
+      row["error_code"] === null ? null : { code: text(row["error_code"]), message: text(row["error_message"] ?? "") },
     supplementIndex: number("supplement_index"),
     takenAtMs: Number(row["taken_at_ms"]),
     updatedAtMs: Number(row["updated_at_ms"]),

@@ -93,22 +93,15 @@ export function createDepositHandler(modules: ChannelModules): JobHandler {
 
 /** Claims from channels what was charged on them, and sends what was claimed to its receivers, in one transaction. */
 export function createClaimHandler(modules: ChannelModules): JobHandler {
-  const { database, chain, sender, authorizer, contracts, suite, now } = modules;
+  const { database, chain, sender, contracts, now } = modules;
   const to = contracts.batchSettlement;
-
-  async function claimOf(jobId: string, rows: readonly PaymentRow[]): Promise<ChannelClaim | undefined> {
-    const channelId = rows[0]?.channelId;
-    if (channelId === undefined) return undefined;
-    const totalClaimed = await claimableOf(database, channelId, jobId);
-    const voucher = await highestVoucher(database, channelId, rows, totalClaimed);
-    return voucher ? { channelId, totalClaimed, ...voucher } : undefined;
-  }
 
   /** Claims that the contract would take, and why it would not take the others. */
   async function sift(
     claims: readonly ChannelClaim[],
   ): Promise<{ readonly good: readonly ChannelClaim[]; readonly bad: ReadonlyMap<Hex, SettleFault> }> {
-    const answer = await chain.call({ from: sender.address, to, data: await claimData(claims) });
+    const data = multicallData(await claimCalls(modules, claims));
+    const answer = await chain.call({ from: sender.address, to, data });
     if (answer.ok) return { good: claims, bad: new Map() };
     const [only] = claims;
     if (claims.length === 1 && only)
@@ -118,73 +111,96 @@ export function createClaimHandler(modules: ChannelModules): JobHandler {
     return { good: [...first.good, ...second.good], bad: new Map([...first.bad, ...second.bad]) };
   }
 
-  async function claimData(claims: readonly ChannelClaim[]): Promise<Hex> {
-    // Whoever the channels name may claim without a further signature.
-    if (claims.every(({ channel }) => channel.receiverAuthorizer === sender.address))
-      return encodeFunctionData({ abi: batchSettlement.abi, functionName: "claim", args: [claims.map(claimTuple)] });
-    const entries = claims.map((claim) => ({ ...claim, channelId: hexToBytes(claim.channelId) }));
-    const signature = await authorizer.signDigest(claimBatchDigest(suite, contracts.chainId, entries));
-    return encodeFunctionData({
-      abi: batchSettlement.abi,
-      functionName: "claimWithSignature",
-      args: [claims.map(claimTuple), toHex(signature)],
-    });
-  }
-
   return {
     async submit(jobId) {
       if ((await sender.outcome(jobId)).state !== "none") return true;
-      const channels = byChannel(await jobRows(database, jobId, now()));
-      const claims: ChannelClaim[] = [];
-      for (const rows of channels.values()) {
-        const claim = await claimOf(jobId, rows);
-        if (claim && claim.totalClaimed <= claim.maxClaimable) claims.push(claim);
-        else
-          for (const row of rows)
-            await fail(modules, row, { code: "voucher_exceeded", message: "No voucher reaches what was charged." });
-      }
+      const rows = await jobRows(database, jobId, now());
+      const claims = await claimsOf(modules, jobId, rows);
       if (claims.length === 0) return false;
+      const channels = byChannel(rows);
       const { good, bad } = await sift(claims);
       for (const [channelId, fault] of bad)
         for (const row of channels.get(channelId) ?? []) await fail(modules, row, fault);
       for (let kept = good; kept.length > 0; kept = kept.slice(0, kept.length >> 1)) {
-        const data = encodeFunctionData({
-          abi: batchSettlement.abi,
-          functionName: "multicall",
-          args: [[await claimData(kept), ...sweeps(kept)]],
-        });
+        const data = multicallData(await claimCalls(modules, kept));
         const gasLimit = await gasLimitFor(chain, { from: sender.address, to, data });
-        if (gasLimit === undefined && kept.length === 1) {
-          const rows = kept.flatMap(({ channelId }) => channels.get(channelId) ?? []);
-          const fault = { code: "payment_reverted", message: "What is claimed cannot be sent to its receiver." };
-          for (const row of rows) await fail(modules, row, fault);
-        } else if (gasLimit === undefined) {
-          const later = kept.slice(kept.length >> 1).flatMap(({ channelId }) => channels.get(channelId) ?? []);
+        if (gasLimit !== undefined) {
+          await sender.submit({ jobId, to, data, gasLimit });
+          return true;
+        }
+        // Too much for one transaction: the later half waits for the next.
+        const later = kept.slice(kept.length >> 1).flatMap(({ channelId }) => channels.get(channelId) ?? []);
+        if (kept.length === 1)
+          for (const row of later)
+            await fail(modules, row, { code: "gas_limit_exceeded", message: "The claim takes too much gas." });
+        else
           await giveBack(
             database,
             jobId,
             now(),
             later.map(({ paymentId }) => paymentId),
           );
-        } else {
-          await sender.submit({ jobId, to, data, gasLimit });
-          return true;
-        }
       }
       return false;
     },
 
     async apply(jobId, outcome) {
-      const channels = byChannel(await jobRows(database, jobId, now()));
-      if (outcome.state === "final" || outcome.state === "mined") {
-        for (const [channelId, rows] of channels) await settleClaimed(modules, jobId, channelId, rows, outcome);
-      } else if (outcome.state === "reverted") {
-        for (const row of [...channels.values()].flat())
-          await fail(modules, row, { code: "transaction_reverted", message: "The claim reverted." });
-      }
+      await concludeClaims(modules, jobId, outcome);
       await giveBack(database, jobId, now());
     },
   };
+}
+
+/** What a job may claim, a channel each; charges that no voucher reaches are put down as failed. */
+export async function claimsOf(
+  modules: ChannelModules,
+  jobId: string,
+  rows: readonly PaymentRow[],
+): Promise<readonly ChannelClaim[]> {
+  const { database } = modules;
+  const claims: ChannelClaim[] = [];
+  for (const [channelId, charges] of byChannel(rows)) {
+    const totalClaimed = await claimableOf(database, channelId, jobId);
+    const voucher = await highestVoucher(database, channelId, charges, totalClaimed);
+    if (voucher && totalClaimed <= voucher.maxClaimable) claims.push({ channelId, totalClaimed, ...voucher });
+    else
+      for (const row of charges)
+        await fail(modules, row, { code: "voucher_exceeded", message: "No voucher reaches what was charged." });
+  }
+  return claims;
+}
+
+/** Calls that claim, and one transfer for each receiver and token that the claims add to. */
+export async function claimCalls(modules: ChannelModules, claims: readonly ChannelClaim[]): Promise<readonly Hex[]> {
+  const { sender, authorizer, contracts, suite } = modules;
+  const { abi } = batchSettlement;
+  if (claims.length === 0) return [];
+  const tuples = claims.map(claimTuple);
+  // Whoever the channels name may claim without a further signature.
+  if (claims.every(({ channel }) => channel.receiverAuthorizer === sender.address))
+    return [encodeFunctionData({ abi, functionName: "claim", args: [tuples] }), ...sweeps(claims)];
+  const entries = claims.map((claim) => ({ ...claim, channelId: hexToBytes(claim.channelId) }));
+  const signature = await authorizer.signDigest(claimBatchDigest(suite, contracts.chainId, entries));
+  return [
+    encodeFunctionData({ abi, functionName: "claimWithSignature", args: [tuples, toHex(signature)] }),
+    ...sweeps(claims),
+  ];
+}
+
+/** Puts down what became of a job's claims. */
+export async function concludeClaims(modules: ChannelModules, jobId: string, outcome: JobOutcome): Promise<void> {
+  const { database, now } = modules;
+  const channels = byChannel(await jobRows(database, jobId, now()));
+  if (outcome.state === "final" || outcome.state === "mined") {
+    for (const [channelId, rows] of channels) await settleClaimed(modules, jobId, channelId, rows, outcome);
+  } else if (outcome.state === "reverted") {
+    for (const row of [...channels.values()].flat())
+      await fail(modules, row, { code: "transaction_reverted", message: "The claim reverted." });
+  }
+}
+
+function multicallData(calls: readonly Hex[]): Hex {
+  return encodeFunctionData({ abi: batchSettlement.abi, functionName: "multicall", args: [calls] });
 }
 
 /** Puts a channel's charges down as settled when the contract says that they are claimed. */
@@ -200,7 +216,11 @@ async function settleClaimed(
   if (state.totalClaimed < (await claimableOf(database, channelId, jobId))) return;
   await markSettled(
     database,
-    rows.map(({ paymentId }) => ({ paymentId, ...outcome })),
+    rows.map(({ paymentId }) => ({
+      paymentId,
+      transaction: outcome.transaction,
+      blockNumber: outcome.blockNumber,
+    })),
     now(),
   );
   await noteChannel(modules, channelId, state);
@@ -230,7 +250,7 @@ export async function readChannel(
   return { balance, totalClaimed, withdrawRequestedAt: initiatedAt, refundNonce };
 }
 
-/** Notes what the contract said of a channel, deposits that are on their way added to its balance. */
+/** Notes what the contract said of a channel. Its balance is the ledger's to count: deposits may be on their way. */
 export async function noteChannel(
   { database, now }: Pick<ChannelModules, "database" | "now">,
   channelId: Hex,

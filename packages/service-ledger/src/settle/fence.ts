@@ -6,8 +6,6 @@ import type { Database } from "@assay/driver-postgres";
 const LOCK_KEY = "7022083106487464308";
 /** How often the lock is proved to be held still; a second settler begins no sooner than the first one's connection ends. */
 const HEARTBEAT_MS = 1_000;
-/** How long another settler's lock is waited for: a process that was killed loses it with its connection. */
-const WAIT_MS = 15_000;
 
 /** The right to settle: one process has it, because one process alone may give out a key's nonces. */
 export type Fence = {
@@ -18,9 +16,9 @@ export type Fence = {
 
 /**
  * Takes the lock that one settler of a database holds, for as long as its connection lives. Throws `settler_running` when
- * another one keeps it for {@link WAIT_MS}.
+ * another one keeps it for `waitMs`: a process that was killed loses it with its connection.
  */
-export async function takeFence(database: Database): Promise<Fence> {
+export async function takeFence(database: Database, waitMs: number): Promise<Fence> {
   const lost = new AbortController();
   const ending = new AbortController();
   let taken = (): void => {};
@@ -31,7 +29,7 @@ export async function takeFence(database: Database): Promise<Fence> {
   });
   const held = database
     .transaction(async (tx) => {
-      const deadline = Date.now() + WAIT_MS;
+      const deadline = Date.now() + waitMs;
       for (;;) {
         const { rows } = await tx.query(`SELECT pg_try_advisory_xact_lock(${LOCK_KEY}) AS held`);
         if (rows[0]?.["held"] === true) break;

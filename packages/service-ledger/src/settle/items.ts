@@ -29,7 +29,7 @@ const ERC6492_MAGIC = "6492".repeat(16);
 /** Out of a row, what the batcher submits. Throws `instruction_invalid` for payments that are settled in another way. */
 export function batchItem(row: PaymentRow): BatchItem {
   const { payment } = row.instruction.payload;
-  const common = { receiptDigest: `0x${row.serviceDigest}` as Hex, token: row.asset, payer: row.payer };
+  const common = { receiptDigest: `0x${row.serviceDigest}` as const, token: row.asset, payer: row.payer };
   switch (payment.kind) {
     case "eip3009": {
       const { to, value, validAfter, validBefore, nonce } = payment.authorization;

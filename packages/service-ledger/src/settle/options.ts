@@ -26,6 +26,8 @@ export type SettlerOptions = {
   readonly pollMs?: number;
   /** Blocks after which a transaction counts as final, its own included; default 1. */
   readonly confirmations?: number;
+  /** How long another settler is waited for at the start, milliseconds; default 15,000. */
+  readonly lockWaitMs?: number;
   /** How often splitters that hold something are made to pay out, milliseconds; default ten minutes, 0 for never. */
   readonly payoutEveryMs?: number;
   /** How often receipts are gathered into an anchored batch, milliseconds; default one minute, 0 for never. */
@@ -46,7 +48,7 @@ export type SettlerSettings = {
 };
 
 export type Resolved = EngineOptions &
-  Required<Pick<SettlerOptions, "confirmations" | "payoutEveryMs" | "anchorEveryMs" | "anchorLeaves">>;
+  Required<Pick<SettlerOptions, "confirmations" | "lockWaitMs" | "payoutEveryMs" | "anchorEveryMs" | "anchorLeaves">>;
 
 /** Options with their defaults. Refuses what is out of range with `settler_options_invalid`. */
 export function resolveOptions(options: SettlerOptions): Resolved {
@@ -58,6 +60,7 @@ export function resolveOptions(options: SettlerOptions): Resolved {
     tickMs: options.tickMs ?? 250,
     pollMs: options.pollMs ?? 250,
     confirmations: options.confirmations ?? 1,
+    lockWaitMs: options.lockWaitMs ?? 15_000,
     payoutEveryMs: options.payoutEveryMs ?? 600_000,
     anchorEveryMs: options.anchorEveryMs ?? 60_000,
     anchorLeaves: options.anchorLeaves ?? 1_000,
@@ -69,6 +72,7 @@ export function resolveOptions(options: SettlerOptions): Resolved {
     ["tickMs", 10],
     ["pollMs", 10],
     ["confirmations", 1],
+    ["lockWaitMs", 0],
     ["payoutEveryMs", 0],
     ["anchorEveryMs", 0],
     ["anchorLeaves", 1],

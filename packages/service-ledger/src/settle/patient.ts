@@ -7,6 +7,11 @@ const PASSING = new Set([
   "chain_unavailable",
   // Another chain's node in ours' place: nothing is read from it or sent to it until ours is back.
   "chain_mismatch",
+  "chain_rewound",
+  // Ours to mend, and nothing is lost until it is: no ether for gas, gas dearer than allowed, too much under way.
+  "transaction_unfunded",
+  "transaction_fee_above_limit",
+  "transaction_queue_full",
   "database_unavailable",
   "database_timeout",
   "database_overloaded",

@@ -4,6 +4,7 @@ import type { Address, Hex, Network, Scheme } from "@assay/x402";
 import { decodeInstruction } from "../instruction.ts";
 import type { Instruction } from "../instruction.ts";
 import { FIRST_RETRY_MS, LONGEST_RETRY_MS, MAX_DUE_ROWS, MAX_ERROR_BYTES } from "./limits.ts";
+import { text } from "./values.ts";
 
 /** A payment that has a receipt: its row and what it is settled by. */
 export type PaymentRow = {
@@ -89,13 +90,23 @@ export async function jobRows(database: Queryable, jobId: string, nowMs: number)
   return readRows(database, rows, nowMs);
 }
 
+/** The latest payments of a channel that have receipts. */
+export async function channelRows(database: Queryable, channelId: Hex, nowMs: number): Promise<readonly PaymentRow[]> {
+  const { rows } = await database.query(
+    `SELECT ${COLUMNS} FROM assay.payments WHERE channel_id = decode($1, 'hex') AND state <> 'taken'
+     ORDER BY log_index DESC LIMIT ${MAX_DUE_ROWS}`,
+    [channelId.slice(2)],
+  );
+  return readRows(database, rows, nowMs);
+}
+
 /** Jobs that have payments under way. */
 export async function openJobs(database: Queryable, network: Network): Promise<readonly string[]> {
   const { rows } = await database.query(
     "SELECT DISTINCT job_id FROM assay.payments WHERE network = $1 AND state = 'settling' AND job_id IS NOT NULL LIMIT 1000",
     [network],
   );
-  return rows.map((row) => String(row["job_id"]));
+  return rows.map((row) => text(row["job_id"]));
 }
 
 /** Every charge on a channel that is settled or belongs to `jobId`, summed: what the job may claim in all. */
@@ -105,18 +116,22 @@ export async function claimableOf(database: Queryable, channelId: Hex, jobId: st
      WHERE channel_id = decode($1, 'hex') AND (state = 'settled' OR (state = 'settling' AND job_id = $2))`,
     [channelId.slice(2), jobId],
   );
-  return BigInt(String(rows[0]?.["total"] ?? "0"));
+  return BigInt(text(rows[0]?.["total"] ?? "0"));
 }
 
-/** Channels, of those asked for, that some job has payments of under way. */
-export async function channelsUnderWay(database: Queryable, channels: readonly Hex[]): Promise<ReadonlySet<Hex>> {
+/** Channels, of those asked for, that some job has payments of under way, apart from the job `except`. */
+export async function channelsUnderWay(
+  database: Queryable,
+  channels: readonly Hex[],
+  except = "",
+): Promise<ReadonlySet<Hex>> {
   if (channels.length === 0) return new Set();
   const { rows } = await database.query(
     `SELECT DISTINCT encode(channel_id, 'hex') AS channel_id FROM assay.payments
-     WHERE state = 'settling' AND channel_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
-    [hexArray(channels)],
+     WHERE state = 'settling' AND job_id <> $2 AND channel_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
+    [hexArray(channels), except],
   );
-  return new Set(rows.map((row): Hex => `0x${String(row["channel_id"])}`));
+  return new Set(rows.map((row): Hex => `0x${text(row["channel_id"])}`));
 }
 
 /**
@@ -221,7 +236,7 @@ export async function settledTransactions(
      GROUP BY tx_hash ORDER BY MAX(block_number) DESC LIMIT ${limit}`,
     [network, from],
   );
-  return rows.map((row) => ({ transaction: `0x${String(row["tx_hash"])}`, blockNumber: Number(row["block_number"]) }));
+  return rows.map((row) => ({ transaction: `0x${text(row["tx_hash"])}`, blockNumber: Number(row["block_number"]) }));
 }
 
 /** Payments that one transaction settled. */
@@ -230,7 +245,7 @@ export async function settledBy(database: Queryable, transaction: Hex): Promise<
     "SELECT encode(payment_id, 'hex') AS payment_id FROM assay.payments WHERE tx_hash = decode($1, 'hex') AND state = 'settled'",
     [transaction.slice(2)],
   );
-  return rows.map((row): Hex => `0x${String(row["payment_id"])}`);
+  return rows.map((row): Hex => `0x${text(row["payment_id"])}`);
 }
 
 /** Settled payments whose settlement no supplement names yet, oldest first. */
@@ -272,13 +287,7 @@ async function readRows(
       read.push(readRow(row));
     } catch (error) {
       const message = error instanceof Error ? error.message : "The row cannot be read.";
-      await markFailed(
-        database,
-        `0x${String(row["payment_id"])}`,
-        { code: "instruction_invalid", message },
-        true,
-        nowMs,
-      );
+      await markFailed(database, `0x${text(row["payment_id"])}`, { code: "instruction_invalid", message }, true, nowMs);
     }
   }
   return read;
@@ -289,15 +298,15 @@ function readRow(row: Readonly<Record<string, unknown>>): PaymentRow {
   if (!(instruction instanceof Uint8Array))
     throw new AssayError("instruction_invalid", "A payment has a receipt and no instruction.");
   const decoded = decodeInstruction(new Uint8Array(instruction));
-  const text = (name: string): string => {
+  const column = (name: string): string => {
     const value = row[name];
     if (typeof value !== "string") throw new AssayError("instruction_invalid", `A payment's row has no ${name}.`);
     return value;
   };
-  const optional = (name: string): Hex | undefined => (row[name] === null ? undefined : `0x${text(name)}`);
+  const optional = (name: string): Hex | undefined => (row[name] === null ? undefined : `0x${column(name)}`);
   const block = row["block_number"];
   return {
-    paymentId: `0x${text("payment_id")}`,
+    paymentId: `0x${column("payment_id")}`,
     // The row is an index of what the log keeps; whom to pay how much is read from the log's own bytes.
     network: decoded.network,
     scheme: decoded.scheme,
@@ -305,16 +314,16 @@ function readRow(row: Readonly<Record<string, unknown>>): PaymentRow {
     asset: decoded.asset,
     payTo: decoded.payTo,
     amountAtomic: decoded.amountAtomic,
-    state: text("state") as PaymentRow["state"],
+    state: column("state") as PaymentRow["state"],
     deadlineS: Number(row["deadline_s"]),
     settlement: decoded.settlement,
     channelId: decoded.channelId ? `0x${bytesToHex(decoded.channelId)}` : undefined,
-    receiptId: text("receipt_id"),
+    receiptId: column("receipt_id"),
     logIndex: Number(row["log_index"]),
-    executionDigest: text("execution_digest"),
-    serviceDigest: text("service_digest"),
+    executionDigest: column("execution_digest"),
+    serviceDigest: column("service_digest"),
     attempts: Number(row["attempts"]),
-    jobId: row["job_id"] === null ? undefined : text("job_id"),
+    jobId: row["job_id"] === null ? undefined : column("job_id"),
     transaction: optional("tx_hash"),
     blockNumber: block === null ? undefined : Number(block),
     updatedAtMs: Number(row["updated_at_ms"]),

@@ -4,6 +4,7 @@ import type { Database } from "@assay/driver-postgres";
 import { MAX_SUPPLEMENT_ROWS } from "./limits.ts";
 import { unsupplementedRows } from "./rows.ts";
 import type { PaymentRow } from "./rows.ts";
+import { text } from "./values.ts";
 
 /** What a supplement of kind `settlement` states about a receipt. Amounts and numbers are decimal texts. */
 export type SettlementBody = {
@@ -117,5 +118,5 @@ async function indexed(database: Database, ids: readonly string[]): Promise<Read
      WHERE kind = 'supplement' AND receipt_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
     [`{${ids.join(",")}}`],
   );
-  return new Map(rows.map((row) => [String(row["id"]), Number(row["log_index"])]));
+  return new Map(rows.map((row) => [text(row["id"]), Number(row["log_index"])]));
 }

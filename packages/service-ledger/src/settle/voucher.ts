@@ -3,6 +3,7 @@ import type { Database } from "@assay/driver-postgres";
 import type { ChannelConfig, Hex, Voucher } from "@assay/x402";
 import { toHex } from "viem";
 import type { PaymentRow } from "./rows.ts";
+import { text } from "./values.ts";
 
 /** A claim on one channel: the highest voucher that its payer signed, and what is claimed in all. */
 export type ChannelClaim = {
@@ -71,7 +72,7 @@ export async function highestVoucher(
   const kept = answer.rows[0];
   const signature = kept?.["signature"];
   if (!(signature instanceof Uint8Array)) return best;
-  const maxClaimable = BigInt(String(kept?.["signed_max"]));
+  const maxClaimable = BigInt(text(kept?.["signed_max"]));
   return maxClaimable > best.maxClaimable
     ? { channel: best.channel, maxClaimable, signature: new Uint8Array(signature) }
     : best;

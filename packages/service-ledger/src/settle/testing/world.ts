@@ -145,7 +145,7 @@ export async function signExact(
   world: World,
   from: Account,
   amount: bigint,
-  options: { readonly payTo?: Address; readonly permit2?: boolean; readonly timeoutS?: number } = {},
+  options: { readonly payTo?: Address; readonly permit2?: boolean; readonly agoS?: number } = {},
 ): Promise<Signed> {
   const asked = requirement(
     world,
@@ -154,12 +154,15 @@ export async function signExact(
     options.permit2 === true ? { assetTransferMethod: "permit2" } : {},
     options.payTo,
   );
-  const needed = { ...asked, maxTimeoutSeconds: options.timeoutS ?? 900 };
-  return signed(
-    world,
-    needed,
-    await authorizeExact({ suite, signer: from.signer, requirement: needed, nonce: nonce(), nowS: nowS() }),
-  );
+  const signedS = nowS() - (options.agoS ?? 0);
+  const payload = await authorizeExact({
+    suite,
+    signer: from.signer,
+    requirement: asked,
+    nonce: nonce(),
+    nowS: signedS,
+  });
+  return { ...signed(world, asked, payload), deadlineS: signedS + asked.maxTimeoutSeconds };
 }
 
 export async function signUpto(world: World, from: Account, cap: bigint): Promise<Signed> {
@@ -211,6 +214,7 @@ export type Signed = {
   readonly payload: PaymentPayload;
   readonly payer: Address;
   readonly channelId?: Uint8Array;
+  readonly deadlineS?: number;
 };
 
 function signed(world: World, asked: PaymentRequirements, payload: PaymentPayload, channel?: ChannelConfig): Signed {
@@ -263,7 +267,7 @@ export async function charge(
   const amountAtomic = options.amount ?? cap;
   const fingerprint = createHash("sha256").update(payment.paymentId).digest();
   const logIndex = nextIndex++;
-  const deadlineS = options.deadlineS ?? nowS() + asked.maxTimeoutSeconds;
+  const deadlineS = payment.deadlineS ?? nowS() + asked.maxTimeoutSeconds;
   const instruction = encodeInstruction({
     paymentId: payment.paymentId,
     payer: from,

@@ -1,0 +1,249 @@
+import { bytesToHex } from "@assay/core";
+import { batchSettlement, paymentBatcher, testUsdc } from "@assay/contracts";
+import type { CheckOutcome, OpenMap, ReceiptView, ServiceClaims } from "@assay/receipts";
+import { channelIdOf, noncePaymentId } from "@assay/x402";
+import type { Address, Hex } from "@assay/x402";
+import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } from "viem";
+import { SEARCH_CHUNK_BLOCKS } from "../settle/limits.ts";
+import type { ChainReceipt } from "../settle/ports.ts";
+import { outcome } from "./tools.ts";
+import type { CheckTools } from "./tools.ts";
+
+type Claim = NonNullable<ServiceClaims["payment"]>;
+
+/** Whether the payment that a receipt's service statement names was settled on the chain as it says, for this receipt. */
+export async function checkPayment(tools: CheckTools, view: ReceiptView): Promise<CheckOutcome> {
+  const { service } = view;
+  const claim = service?.claims.payment;
+  if (!service || !claim) return outcome("inconclusive", "no_payment", "The receipt names no payment.");
+  const { deployments, reads } = tools;
+  if (claim.network !== deployments.network)
+    return outcome("inconclusive", "payment_other_network", "The payment is on another chain than the one asked.", {
+      payment: claim.network,
+      asked: deployments.network,
+    });
+  if (claim.amountAtomic === "0") return outcome("pass", "payment_of_nothing", "Nothing was charged.");
+  const stated = statedSettlement(view, claim);
+  if (stated === "mismatch")
+    return outcome("fail", "settlement_mismatch", "The settlement that the bundle states is of another payment.");
+  const transaction = stated ?? (await search(tools, claim));
+  if (transaction === undefined)
+    return outcome("inconclusive", "payment_not_found", "No settlement of this payment was found on the chain.", {
+      paymentId: claim.paymentId,
+    });
+  const receipt = await reads.receipt(transaction);
+  if (!receipt)
+    return outcome("fail", "payment_not_on_chain", "The transaction that settled the payment is not on the chain.", {
+      transaction,
+    });
+  if (!receipt.ok) return outcome("fail", "payment_reverted", "The transaction reverted.", { transaction });
+  return claim.scheme === "batch-settlement"
+    ? checkClaimed(tools, claim, receipt)
+    : checkMoved(tools, claim, receipt, service.statement.digest);
+}
+
+/** The transaction that the bundle's settlement supplement names; the latest counts. */
+function statedSettlement(view: ReceiptView, claim: Claim): Hex | "mismatch" | undefined {
+  const bodies: OpenMap[] = view.supplements.flatMap(({ claims }) =>
+    claims.kind === "settlement" ? [claims.body] : [],
+  );
+  const body = bodies.at(-1);
+  if (!body) return undefined;
+  const { paymentId, transaction } = body;
+  if (paymentId !== claim.paymentId || typeof transaction !== "string") return "mismatch";
+  return /^0x[0-9a-f]{64}$/.test(transaction) ? (transaction as Hex) : "mismatch";
+}
+
+/** The latest transaction of the batcher that settled the payment. */
+async function search({ reads, deployments, searchBlocks }: CheckTools, claim: Claim): Promise<Hex | undefined> {
+  if (!/^0x[0-9a-f]{64}$/.test(claim.paymentId)) return undefined;
+  const head = await reads.blockNumber();
+  const topics = encodeEventTopics({
+    abi: paymentBatcher.abi,
+    eventName: "PaymentSettled",
+    args: { paymentId: claim.paymentId as Hex },
+  }).map((topic) => (typeof topic === "string" ? topic : null));
+  const oldest = Math.max(0, head - searchBlocks);
+  for (let to = head; to >= oldest; to -= SEARCH_CHUNK_BLOCKS) {
+    const fromBlock = Math.max(oldest, to - SEARCH_CHUNK_BLOCKS + 1);
+    const logs = await reads.logs({ address: deployments.paymentBatcher, topics, fromBlock, toBlock: to });
+    const found = logs.toReversed().find((log) => settledEvent(log)?.ok === true);
+    if (found) return found.transaction;
+  }
+  return undefined;
+}
+
+type Log = ChainReceipt["logs"][number];
+
+function settledEvent(log: Log) {
+  const [signature, ...indexed] = log.topics;
+  if (signature === undefined) return undefined;
+  try {
+    const event = decodeEventLog({ abi: paymentBatcher.abi, data: log.data, topics: [signature, ...indexed] });
+    return event.eventName === "PaymentSettled" ? event.args : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function checkMoved(
+  { deployments, suite }: CheckTools,
+  claim: Claim,
+  receipt: ChainReceipt,
+  serviceDigest: Uint8Array,
+): CheckOutcome {
+  const facts = { transaction: receipt.transaction, block: String(receipt.blockNumber) };
+  const events = receipt.logs
+    .filter(({ address }) => address === deployments.paymentBatcher)
+    .flatMap((log) => settledEvent(log) ?? [])
+    .filter(({ paymentId }) => paymentId === claim.paymentId);
+  const event = events.find(({ ok }) => ok);
+  if (event) {
+    const compared: readonly (readonly [string, string, string])[] = [
+      ["payer", claim.payer, event.payer],
+      ["asset", claim.asset, event.token],
+      ["amount", claim.amountAtomic, event.amount.toString()],
+      ["payTo", claim.payTo ?? event.payTo, event.payTo],
+      ["receipt", `0x${bytesToHex(serviceDigest)}`, event.receiptDigest],
+    ];
+    const other = compared.find(([, stated, found]) => stated.toLowerCase() !== found.toLowerCase());
+    if (other)
+      return outcome(
+        "fail",
+        `payment_${snake(other[0])}_mismatch`,
+        `The chain has another ${other[0]} of the payment.`,
+        {
+          ...facts,
+          stated: other[1],
+          found: other[2],
+        },
+      );
+    return outcome("pass", "payment_settled", "The chain has the payment, and the payment names this receipt.", {
+      ...facts,
+      payer: claim.payer,
+      amountAtomic: claim.amountAtomic,
+      asset: claim.asset,
+    });
+  }
+  // Somebody else sent the payer's authorization: its nonce gives the payment's id, and the money went the same way.
+  const nonces = receipt.logs.flatMap((log) => usedNonce(log, claim) ?? []);
+  const linked = nonces.some(
+    (nonce) =>
+      `0x${bytesToHex(noncePaymentId(suite, deployments.chainId, lower(claim.asset), lower(claim.payer), hexToBytes(nonce)))}` ===
+      claim.paymentId,
+  );
+  if (linked && receipt.logs.some((log) => isTransfer(log, claim)))
+    return outcome("pass", "payment_settled", "The payment was brought to the chain by somebody else.", facts);
+  if (events.length > 0)
+    return outcome("fail", "payment_not_settled", "The payment failed in that transaction.", facts);
+  if (receipt.logs.some((log) => isTransfer(log, claim)))
+    return outcome("inconclusive", "payment_unlinked", "The amount moved, and nothing says by which payment.", facts);
+  return outcome("fail", "payment_not_settled", "That transaction does not move the payment.", facts);
+}
+
+function usedNonce(log: Log, claim: Claim): Hex | undefined {
+  const event = tokenEvent(log, claim);
+  return event?.eventName === "AuthorizationUsed" && event.args.authorizer.toLowerCase() === claim.payer.toLowerCase()
+    ? event.args.nonce
+    : undefined;
+}
+
+function isTransfer(log: Log, claim: Claim): boolean {
+  const event = tokenEvent(log, claim);
+  return (
+    event?.eventName === "Transfer" &&
+    event.args.from.toLowerCase() === claim.payer.toLowerCase() &&
+    (claim.payTo === undefined || event.args.to.toLowerCase() === claim.payTo.toLowerCase()) &&
+    event.args.value.toString() === claim.amountAtomic
+  );
+}
+
+function tokenEvent(log: Log, claim: Claim) {
+  const [signature, ...indexed] = log.topics;
+  if (signature === undefined || log.address !== lower(claim.asset)) return undefined;
+  try {
+    return decodeEventLog({ abi: testUsdc.abi, data: log.data, topics: [signature, ...indexed] });
+  } catch {
+    return undefined;
+  }
+}
+
+/** A voucher's charge: claimed from a channel of that payer to that receiver, together with others. */
+async function checkClaimed(tools: CheckTools, claim: Claim, receipt: ChainReceipt): Promise<CheckOutcome> {
+  const { chain, deployments, suite } = tools;
+  const facts = { transaction: receipt.transaction, block: String(receipt.blockNumber) };
+  if (receipt.to !== deployments.batchSettlement)
+    return outcome(
+      "inconclusive",
+      "payment_contract_unknown",
+      "The claim went through a contract not trusted here.",
+      facts,
+    );
+  const sent = await chain.request("eth_getTransactionByHash", [receipt.transaction]);
+  const input = typeof sent === "object" && sent !== null && "input" in sent ? sent["input"] : undefined;
+  if (typeof input !== "string" || !/^0x(?:[0-9a-f]{2})*$/i.test(input))
+    return outcome("inconclusive", "chain_unavailable", "The node did not give the transaction.", facts);
+  const claimed = claimsIn(input as Hex).filter(
+    ({ voucher: { channel } }) =>
+      channel.payer.toLowerCase() === claim.payer.toLowerCase() &&
+      channel.token.toLowerCase() === claim.asset.toLowerCase() &&
+      (claim.payTo === undefined || channel.receiver.toLowerCase() === claim.payTo.toLowerCase()),
+  );
+  if (claimed.length === 0)
+    return outcome("fail", "payment_not_settled", "That transaction claims from no channel of this payer.", facts);
+  const enough = claimed.find(({ totalClaimed }) => totalClaimed >= BigInt(claim.amountAtomic));
+  if (!enough)
+    return outcome("fail", "payment_amount_mismatch", "Less was claimed from the channel than was charged.", facts);
+  const { channel } = enough.voucher;
+  const channelId = channelIdOf(suite, deployments.chainId, {
+    payer: lower(channel.payer),
+    payerAuthorizer: lower(channel.payerAuthorizer),
+    receiver: lower(channel.receiver),
+    receiverAuthorizer: lower(channel.receiverAuthorizer),
+    token: lower(channel.token),
+    withdrawDelay: channel.withdrawDelay,
+    salt: hexToBytes(channel.salt),
+  });
+  return outcome("pass", "payment_claimed", "The charge was claimed from the payer's channel, with others.", {
+    ...facts,
+    channelId: `0x${bytesToHex(channelId)}`,
+    totalClaimed: enough.totalClaimed.toString(),
+  });
+}
+
+/** Claims in the calldata of the channel contract, those inside of a `multicall` too. */
+function claimsIn(data: Hex, depth = 0) {
+  try {
+    const call = decodeFunctionData({ abi: batchSettlement.abi, data });
+    if (call.functionName === "claim" || call.functionName === "claimWithSignature") return call.args[0];
+    if (call.functionName === "multicall" && depth === 0)
+      return call.args[0].flatMap((inner): Claims => claimsIn(inner, 1));
+  } catch {
+    // Not a call of this contract.
+  }
+  return [];
+}
+
+type Claims = readonly {
+  readonly voucher: {
+    readonly channel: {
+      readonly payer: Hex;
+      readonly payerAuthorizer: Hex;
+      readonly receiver: Hex;
+      readonly receiverAuthorizer: Hex;
+      readonly token: Hex;
+      readonly withdrawDelay: number;
+      readonly salt: Hex;
+    };
+  };
+  readonly totalClaimed: bigint;
+}[];
+
+function lower(address: string): Address {
+  return address.toLowerCase() as Address;
+}
+
+/** `payTo` is `pay_to`. */
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
