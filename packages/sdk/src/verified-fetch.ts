@@ -7,6 +7,7 @@ import { clientError, ReceiptError } from "./errors.ts";
 import { DEFAULT_TEXT_TIMEOUT_MS, MAX_TEXT_ANSWER_BYTES, NONCE_BYTES } from "./limits.ts";
 import type { CallPayment, Payer } from "./pay/payer.ts";
 import { readRequest } from "./pay/read-request.ts";
+import { SETTLEMENT_EVENT } from "./pay/settlement-filter.ts";
 import { createChecker, trustOf } from "./text/checker.ts";
 import type { CheckedReceipt, Checker, CheckerOptions } from "./text/checker.ts";
 import { readReceiptHeaders, TEXT_PATHS } from "./text/exchange.ts";
@@ -102,6 +103,7 @@ export function verifiedFetch(options: VerifiedFetchOptions = {}): FetchLike {
       request: asked.body,
       clientNonce: (payment?.clientNonce ?? clientNonce).toLowerCase(),
       payment,
+      paysItself: headers.has("payment-signature") || headers.has("x-payment"),
       signal,
       idleMs: options.timeoutMs ?? DEFAULT_TEXT_TIMEOUT_MS,
       onReceipt: options.onReceipt,
@@ -128,6 +130,8 @@ type Call = {
   readonly request: Uint8Array;
   readonly clientNonce: string;
   readonly payment: CallPayment | undefined;
+  /** Whether the caller brought a payment of its own, and wants to know what it was charged. */
+  readonly paysItself: boolean;
   readonly signal: AbortSignal | undefined;
   readonly idleMs: number;
   readonly onReceipt: VerifiedFetchOptions["onReceipt"];
@@ -161,18 +165,24 @@ async function verified(call: Call, response: Response, mode: "before-release" |
     const digest = executionDigest === undefined ? {} : { executionDigest };
     return letThrough(call, { ...about, ...digest, answer: received });
   };
-  if (mode === "after") return released(response, streamOf(dialect, frames, finish, left), undefined);
+  const end = (receipt: CheckedReceipt): string =>
+    endOf(dialect, receipt, call.paysItself ? received.settlement : undefined);
+  if (mode === "after")
+    return released(
+      response,
+      streamOf(frames, async () => end(await finish()), left),
+      undefined,
+    );
   for await (const _ of frames);
   const receipt = await finish();
   const text = received.frames.map((frame) => writeSse({ ...frame, comments: [] })).join("");
-  return released(response, utf8ToBytes(text + endOf(dialect, receipt)), receipt);
+  return released(response, utf8ToBytes(text + end(receipt)), receipt);
 }
 
 /** The frames as they come; those that say how the answer ended, and the end, after the verdict. */
 function streamOf(
-  dialect: TextDialect,
   frames: ReturnType<typeof readTextStream>,
-  finish: () => Promise<CheckedReceipt>,
+  finish: () => Promise<string>,
   left: AbortController,
 ): ReadableStream<Uint8Array> {
   const texts = async function* (): AsyncGenerator<string, void, undefined> {
@@ -185,7 +195,7 @@ function streamOf(
         held = "";
       }
     }
-    yield held + endOf(dialect, await finish());
+    yield held + (await finish());
   };
   const run = texts();
   return new ReadableStream<Uint8Array>(
@@ -210,7 +220,7 @@ function streamOf(
 }
 
 /** The end of a stream that was verified: what was found, as a comment that clients pass over, and the announced end. */
-function endOf(dialect: TextDialect, { receiptId, verdict }: CheckedReceipt): string {
+function endOf(dialect: TextDialect, { receiptId, verdict }: CheckedReceipt, settlement: string | undefined): string {
   const note = JSON.stringify({
     receipt_id: receiptId,
     execution_digest: verdict.executionDigest,
@@ -218,7 +228,9 @@ function endOf(dialect: TextDialect, { receiptId, verdict }: CheckedReceipt): st
     verdict: verdict.code,
   });
   const comment = writeSse({ comments: [`assay ${note}`] });
-  return dialect === "responses" ? comment : comment + writeSse({ data: "[DONE]", comments: [] });
+  if (dialect === "responses") return comment;
+  const charged = settlement === undefined ? "" : writeSse({ event: SETTLEMENT_EVENT, data: settlement, comments: [] });
+  return charged + comment + writeSse({ data: "[DONE]", comments: [] });
 }
 
 async function letThrough({ checker, signal, onReceipt }: Call, exchange: TextExchange): Promise<CheckedReceipt> {

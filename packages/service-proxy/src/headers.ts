@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { RoutingOptions } from "@assay/protocol";
 
 /** Headers of a request that mean something to a gateway, beside those that begin with `assay-`. */
-const ASKED = ["content-type", "x-settlement-type", "payment-signature"];
+const ASKED = ["content-type", "idempotency-key", "x-settlement-type", "payment-signature", "x-payment"];
 /** Headers of an answer that mean something to its client, beside those that begin with `assay-`. */
 const ANSWERED = [
   "content-type",
@@ -12,6 +12,9 @@ const ANSWERED = [
   "x-should-retry",
   "payment-required",
   "payment-response",
+  "x-payment-response",
+  "x-settlement-tx-hash",
+  "x-settlement-walrus-blob-id",
 ];
 
 /**

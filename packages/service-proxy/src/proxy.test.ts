@@ -7,11 +7,13 @@ import OpenAI from "openai";
 import { afterEach, describe, expect, test } from "vitest";
 import { isAssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
-import { Assay } from "@assay/sdk";
-import type { CheckedReceipt } from "@assay/sdk";
+import { Assay, createPayer, spendLimit } from "@assay/sdk";
+import type { CheckedReceipt, Payer } from "@assay/sdk";
 import { makeTextGateway } from "@assay/testkit";
 import type { GatewayScript, TextGateway } from "@assay/testkit";
 import { createVerifier } from "@assay/verifier";
+import type { SpendPolicy } from "@assay/x402";
+import { nobleEvmSuite } from "@assay/x402/noble";
 import { createProxy } from "./index.ts";
 import type { Proxy, ProxyEvent, ProxyModules, ProxyOptions } from "./index.ts";
 
@@ -409,6 +411,120 @@ describe("whom it serves", () => {
     expect(gateway.calls).toHaveLength(0);
     await fetch(`${proxy.url}/v1/models/acme%2Fllm`);
     expect(gateway.calls.map(({ path }) => path)).toEqual(["/v1/models/acme%2Fllm"]);
+  });
+});
+
+describe("what has a price", () => {
+  const quote = (accepts: readonly object[]): Response =>
+    Response.json(
+      { error: { message: "Pay.", type: "invalid_request_error", param: null, code: "payment_required" } },
+      {
+        status: 402,
+        headers: {
+          "payment-required": Buffer.from(
+            JSON.stringify({ x402Version: 2, resource: { url: `${UPSTREAM}/v1/chat/completions` }, accepts }),
+          ).toString("base64"),
+        },
+      },
+    );
+  const usdc = {
+    symbol: "USDC",
+    address: `0x${"a".repeat(40)}`,
+    decimals: 6,
+    network: "eip155:84532",
+  } as const;
+  const requirement = {
+    scheme: "exact",
+    network: usdc.network,
+    amount: "2000",
+    asset: usdc.address,
+    payTo: `0x${"1".repeat(40)}`,
+    maxTimeoutSeconds: 900,
+    extra: { name: "USDC", version: "2" },
+  };
+  /** A gateway that asks for `accepts`, and a payer whose signatures are counted. */
+  const priced = async (
+    accepts: readonly object[],
+    policy: Partial<SpendPolicy> = {},
+    options: Partial<ProxyOptions> = {},
+  ) => {
+    let signatures = 0;
+    const payer: Payer = createPayer({
+      signer: {
+        address: `0x${"b".repeat(40)}`,
+        signDigest: () => {
+          signatures++;
+          return Promise.resolve(new Uint8Array(65).fill(27));
+        },
+      },
+      suite: nobleEvmSuite,
+      policy: { assets: [spendLimit(usdc, { perCall: "0.01", perHour: "0.015" })], ...policy },
+      now: () => 1_000_000_000_000,
+      sleep: () => Promise.resolve(),
+    });
+    const intercept: GatewayScript["intercept"] = ({ path, headers }) =>
+      path.startsWith("/v1/chat") && !headers.has("payment-signature") ? quote(accepts) : undefined;
+    return { ...(await over({ intercept }, options, { payer })), signatures: () => signatures };
+  };
+
+  const hostile: readonly [string, object, Partial<SpendPolicy>, string][] = [
+    ["more than a call may cost", { amount: "10001" }, {}, "spend_over_call"],
+    ["all there is", { amount: String(2n ** 256n - 1n) }, {}, "spend_over_call"],
+    ["another token", { asset: `0x${"c".repeat(40)}` }, {}, "spend_asset_unknown"],
+    ["another network", { network: "eip155:1" }, {}, "spend_asset_unknown"],
+    ["for somebody who is not allowed", {}, { payees: [`0x${"2".repeat(40)}`] }, "spend_payee_refused"],
+  ];
+  test.each(hostile)(
+    "a quote of %s is refused in OpenAI's words, and nothing is signed",
+    async (_what, changes, policy, code) => {
+      const { client, signatures, events } = await priced([{ ...requirement, ...changes }], policy);
+      const error = await thrown(client.chat.completions.create(ask));
+      expect(error).toMatchObject({ status: 402, code });
+      expect([signatures(), events.at(-1)?.failure]).toEqual([0, code]);
+    },
+  );
+
+  test("ways that are not known are refused", async () => {
+    const { client } = await priced([{ ...requirement, scheme: "barter" }]);
+    expect(await thrown(client.chat.completions.create(ask))).toMatchObject({ status: 402, code: "payment_unpayable" });
+  });
+
+  test("the proxy's own limit for a call holds beside the policy", async () => {
+    const { client, signatures } = await priced([requirement], {}, { maxSpend: "0.001" });
+    expect(await thrown(client.chat.completions.create(ask))).toMatchObject({ status: 402, code: "spend_over_call" });
+    expect(signatures()).toBe(0);
+  });
+
+  test("within the policy it is paid; a receipt that names no payment holds the answer back", async () => {
+    const { client, signatures, gateway } = await priced([requirement]);
+    expect(await thrown(client.chat.completions.create(ask))).toMatchObject({ status: 502, code: "receipt_failed" });
+    expect(signatures()).toBe(1);
+    expect(gateway.calls.filter(({ headers }) => headers.has("payment-signature"))).toHaveLength(1);
+  });
+
+  test("the limit of the hour ends it", async () => {
+    const { client, signatures } = await priced([{ ...requirement, amount: "10000" }]);
+    await thrown(client.chat.completions.create(ask));
+    expect(await thrown(client.chat.completions.create(ask))).toMatchObject({ status: 402, code: "spend_over_hour" });
+    expect(signatures()).toBe(1);
+  });
+
+  test("whoever brings a payment pays by it", async () => {
+    const { proxy, signatures, gateway } = await priced([requirement]);
+    const answer = await post(proxy, JSON.stringify(ask), {
+      headers: { "content-type": "application/json", "payment-signature": "mine", "idempotency-key": "one" },
+    });
+    expect(answer.status).toBe(200);
+    expect(gateway.calls[0]?.headers.get("payment-signature")).toBe("mine");
+    expect(gateway.calls[0]?.headers.get("idempotency-key")).toBe("one");
+    expect(signatures()).toBe(0);
+  });
+
+  test("without a payer the gateway's 402 comes through as it is", async () => {
+    const { client } = await over({
+      intercept: ({ path }) => (path.startsWith("/v1/chat") ? quote([requirement]) : undefined),
+    });
+    expect(await thrown(client.chat.completions.create(ask))).toMatchObject({ status: 402, code: "payment_required" });
   });
 });
 

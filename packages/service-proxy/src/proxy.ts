@@ -6,7 +6,7 @@ import type { CryptoSuite } from "@assay/core";
 import { TEXT_DIALECTS } from "@assay/protocol";
 import type { RoutingOptions, TextDialect } from "@assay/protocol";
 import { createClient, TEXT_PATHS, verifiedFetch } from "@assay/sdk";
-import type { CheckedReceipt, CheckerOptions, Fetch } from "@assay/sdk";
+import type { CheckedReceipt, CheckerOptions, Fetch, Payer } from "@assay/sdk";
 import { createGuard, isLoopback } from "./guard.ts";
 import { headersBack, headersOnward } from "./headers.ts";
 import { MAX_LIST_BYTES, PROXY_DEFAULTS, READY_TIMEOUT_MS } from "./limits.ts";
@@ -34,6 +34,8 @@ export type ProxyOptions = CheckerOptions & {
   readonly routing?: RoutingOptions;
   /** A gateway's token for requests that bring none. */
   readonly token?: string;
+  /** Most that one call may cost, decimal text in units of the asset that is paid; beside the payer's policy. */
+  readonly maxSpend?: string;
   readonly limits?: Partial<ProxyLimits>;
 };
 
@@ -55,6 +57,8 @@ export type ProxyModules = {
   /** Cryptography of verification; default noble. */
   readonly suite?: CryptoSuite;
   readonly now?: () => number;
+  /** Pays what the gateway asks to be paid, within its policy. Requests that bring a payment of their own are passed on. */
+  readonly payer?: Payer;
   /** Keeps receipts. Called before their answers are let through; what it throws keeps the answer back. */
   readonly onReceipt?: (receipt: CheckedReceipt) => void | Promise<void>;
   readonly onEvent?: (event: ProxyEvent) => void;
@@ -96,7 +100,8 @@ export async function createProxy(options: ProxyOptions, modules: ProxyModules =
     ...(modules.suite ? { suite: modules.suite } : {}),
     ...(modules.now ? { now: modules.now } : {}),
     ...(modules.onReceipt ? { onReceipt: modules.onReceipt } : {}),
-
+    ...(modules.payer ? { payer: modules.payer } : {}),
+    ...(options.maxSpend === undefined ? {} : { maxSpend: options.maxSpend }),
     verify: options.mode ?? "before-release",
     timeoutMs: limits.answerTimeoutMs,
     fetch,

@@ -13,6 +13,8 @@ const STATUS: Readonly<Record<string, number>> = {
   request_cancelled: 499,
   proxy_overloaded: 503,
   proxy_closing: 503,
+  payment_unpayable: 402,
+  payment_quote_malformed: 502,
   gateway_timeout: 504,
   gateway_unreachable: 502,
   response_malformed: 502,
@@ -28,6 +30,8 @@ function problemOf(error: unknown): AssayError {
 
 /** The status of a problem that the proxy itself has. */
 function statusOf(problem: AssayError): number {
+  // What is not paid is the client's to know, as it would be if it had asked the gateway itself.
+  if (problem.code.startsWith("spend_")) return 402;
   return STATUS[problem.code] ?? (problem.code === "internal_error" ? 500 : 502);
 }
 

@@ -13,7 +13,7 @@ import {
   transcriptSalt,
   trustView,
 } from "@assay/receipts";
-import type { ExecutionClaims, Trust } from "@assay/receipts";
+import type { ExecutionClaims, ServiceClaims, Trust } from "@assay/receipts";
 import { makeLog } from "./mock-log.ts";
 import { MOCK_TIME_MS } from "./mock-receipts.ts";
 import { fixedSeed, makeParty } from "./parties.ts";
@@ -38,6 +38,8 @@ export type GatewayScript = {
   readonly failAfter?: number;
   /** Replaces claims before they are signed. */
   readonly execution?: Partial<ExecutionClaims>;
+  /** Adds claims to the service statement of a call. */
+  readonly service?: (call: GatewayCall) => Partial<ServiceClaims>;
   /** The blocks of a stream as they go out, in place of the true ones. */
   readonly blocks?: (blocks: readonly string[]) => readonly string[];
   /** Awaited before each block: lets a test hold a stream where it wants. */
@@ -170,6 +172,7 @@ export async function makeTextGateway(script: GatewayScript = {}, url = "http://
         executionDigest: execution.statement.digest,
         issuedAtMs: MOCK_TIME_MS,
         retention: "none",
+        ...script.service?.(call),
       },
       about,
     );

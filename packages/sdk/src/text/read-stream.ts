@@ -26,6 +26,8 @@ export type Received = {
   complete: boolean;
   /** As the gateway's last comment gives it, 64 hexadecimal digits. */
   executionDigest?: string;
+  /** What was charged, as the settlement event says it, for whoever paid by itself. */
+  settlement?: string;
 };
 
 /** What ends a Responses stream that did not fail. */
@@ -46,6 +48,7 @@ export async function* readTextStream(
   for await (const { event, data, comments } of readSse(body, pace)) {
     for (const comment of comments) takeNote(received, comment, receiptId);
     // What was charged is no part of the answer, and no frame of its transcript.
+    if (data !== undefined && event === SETTLEMENT_EVENT) received.settlement = data;
     if (data === undefined || event === SETTLEMENT_EVENT) continue;
     if (dialect !== "responses" && data === "[DONE]") {
       received.complete = true;
