@@ -3,11 +3,10 @@ import { depositNonce, toHex } from "@assay/x402";
 import type { Address, EvmSuite, Payment } from "@assay/x402";
 import { channelReads } from "./calls.ts";
 import type { Call } from "./calls.ts";
-import type { Plan, ServedChain } from "./plan.ts";
+import type { PaymentSender, Plan, ServedChain } from "./plan.ts";
 import { REASON, refuse } from "./reasons.ts";
 import type { Refusal } from "./reasons.ts";
 import type { ParsedRequest } from "./request.ts";
-import type { Sender } from "./sender.ts";
 import type { JsonObject } from "./types.ts";
 
 /** A channel on the chain, atomic units. */
@@ -65,7 +64,7 @@ export async function claimedUnsettled({ chain }: ServedChain, receiver: Address
 }
 
 /** Whether a call of `sender` would go through now. Throws what the chain throws, but for a revert. */
-export async function simulate({ chain }: ServedChain, sender: Sender, call: Call): Promise<boolean> {
+export async function simulate({ chain }: ServedChain, sender: PaymentSender, call: Call): Promise<boolean> {
   try {
     await chain.call({ from: sender.address, to: call.to, data: call.data });
     return true;

@@ -33,8 +33,6 @@ export type FacilitatorOptions = {
   readonly openPayTo?: readonly Address[];
   /** How long a settlement is waited for before its result is `settlement_pending`. */
   readonly settleWaitMs?: number;
-  /** How often an outcome is asked for. */
-  readonly pollMs?: number;
   /** Settlements that are waited for at the same time. */
   readonly maxPending?: number;
   /** Whether a result waits for the sender's confirmations, or for the first block that has the transaction. */
@@ -69,7 +67,6 @@ export function createFacilitator(modules: FacilitatorModules, options: Facilita
     store,
     now,
     waitMs: options.settleWaitMs ?? SETTLE_WAIT_MS,
-    pollMs: options.pollMs ?? 100,
     maxPending: options.maxPending ?? FACILITATOR_LIMITS.maxPending,
     finality: options.finality ?? "mined",
   });

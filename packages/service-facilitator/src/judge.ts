@@ -47,7 +47,8 @@ export async function judgePayment(
     const wrong = judgeSums(payment, state);
     if (wrong) return wrong;
     // An account with code answers for its signatures itself, whatever its key signed.
-    const code = payerCodeBytes > 0 ? "some" : "none";
+    // One that the deposit deploys is asked as if it were there.
+    const code = payerCodeBytes > 0 ? "some" : checked.deployment ? "unknown" : "none";
     const again = checkPayment(suite, document, requirement, nowS, { ...options, payerCode: code });
     if (!again.ok) return refuse(again.code, again.message, payer);
     for (const { account, digest, signature } of again.questions) {

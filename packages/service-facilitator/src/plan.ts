@@ -1,6 +1,6 @@
 import { AssayError, equalBytes } from "@assay/core";
 import type { TokenInfo } from "@assay/contracts";
-import type { Chain } from "@assay/driver-chain";
+import type { Chain, Sender } from "@assay/driver-chain";
 import {
   channelIdOf,
   claimBatchDigest,
@@ -27,15 +27,17 @@ import type { Call } from "./calls.ts";
 import { REASON, refuse } from "./reasons.ts";
 import type { Reason, Refusal } from "./reasons.ts";
 import type { ParsedRequest, PaymentRequest } from "./request.ts";
-import type { Sender } from "./sender.ts";
 import type { FacilitatorCaller } from "./types.ts";
+
+/** What is needed of a sender. */
+export type PaymentSender = Pick<Sender, "address" | "submit" | "outcome" | "wait">;
 
 /** One chain that is served. */
 export type ServedChain = {
   readonly network: Network;
   readonly chain: Chain;
   /** Accounts that send transactions. Payments by `upto` name one of them. */
-  readonly senders: readonly Sender[];
+  readonly senders: readonly PaymentSender[];
   /** Tokens that are accepted: what they do on a transfer is known. */
   readonly tokens: readonly TokenInfo[];
   /**
@@ -84,7 +86,7 @@ export function payeeOf(request: ParsedRequest): Address {
 }
 
 /** The sender that has to settle a request: the one that the payer named, or any. */
-export function sendersFor(served: ServedChain, request: ParsedRequest): readonly Sender[] {
+export function sendersFor(served: ServedChain, request: ParsedRequest): readonly PaymentSender[] {
   if (request.kind !== "payment" || request.document.payment.kind !== "upto") return served.senders;
   const { facilitator } = request.document.payment.witness;
   return served.senders.filter(({ address }) => address === facilitator);

@@ -17,11 +17,13 @@ const STATUS: Readonly<Record<string, number>> = {
   facilitator_answer_invalid: 502,
   facilitator_refused: 502,
   chain_unavailable: 503,
-  chain_overloaded: 503,
-  chain_timeout: 503,
+  chain_rewound: 503,
   chain_rpc_error: 502,
-  chain_answer_invalid: 502,
   chain_mismatch: 502,
+  transaction_unfunded: 503,
+  transaction_queue_full: 503,
+  transaction_fee_above_limit: 503,
+  sender_closed: 503,
 };
 
 export type Problem = {
@@ -37,8 +39,14 @@ export type Problem = {
 export function problemOf(error: unknown, operation: "verify" | "settle" | "read", network = ""): Problem {
   const known = isAssayError(error);
   const code = known ? error.code : "internal_error";
-  const sentence = known ? error.message : "Something unexpected went wrong here.";
   const status = known ? (STATUS[code] ?? 400) : 500;
+  // A node's own words may name its provider, and are not for strangers.
+  const inner = status >= 500 && /^(chain|transaction|sender)_/.test(code);
+  const sentence = !known
+    ? "Something unexpected went wrong here."
+    : inner
+      ? "The chain cannot be used for this at the moment."
+      : error.message;
   const afterMs = retryAfterOf(error);
   const retry = status === 429 || status === 503 ? Math.max(1, Math.ceil((afterMs ?? 1000) / 1000)) : undefined;
   const reason = {
@@ -56,7 +64,7 @@ export function problemOf(error: unknown, operation: "verify" | "settle" | "read
     body: {
       error: sentence,
       code,
-      hints: known ? [...error.hints] : ["The facilitator's log has the details."],
+      hints: known && !inner ? [...error.hints] : ["The facilitator's log has the details."],
       docs: `/errors/${code}.md`,
       ...reason,
     },

@@ -1,18 +1,16 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
-import { AssayError } from "@assay/core";
+import { AssayError, isAssayError } from "@assay/core";
 import { isRevert } from "@assay/driver-chain";
-import type { TxReceipt } from "@assay/driver-chain";
+import type { TxOutcome, TxReceipt } from "@assay/driver-chain";
 import type { EvmSuite } from "@assay/x402";
 import { channelJson, claimedUnsettled, diagnose, readChannel } from "./examine.ts";
 import { movedElsewhere, refundedIn, settledIn } from "./events.ts";
 import { judgePayment } from "./judge.ts";
 import { sendersFor } from "./plan.ts";
-import type { Plan, ServedChain } from "./plan.ts";
+import type { PaymentSender, Plan, ServedChain } from "./plan.ts";
 import { REASON, refuse } from "./reasons.ts";
 import type { Refusal } from "./reasons.ts";
 import type { ParsedRequest } from "./request.ts";
-import type { Sender } from "./sender.ts";
 import type { Settled, SettlementRecord, SettlementStore } from "./store.ts";
 
 export type Asked = {
@@ -42,7 +40,6 @@ export function createSettlements(options: {
   readonly store: SettlementStore;
   readonly now: () => number;
   readonly waitMs: number;
-  readonly pollMs: number;
   readonly maxPending: number;
   readonly finality: "mined" | "final";
 }): Settlements {
@@ -52,7 +49,7 @@ export function createSettlements(options: {
   /** Why the chain or the clock forbid what is asked; the gas that it may use otherwise. */
   const examine = async (
     asked: Asked,
-    sender: Sender,
+    sender: PaymentSender,
   ): Promise<Refusal | { readonly ok: true; readonly gas: bigint }> => {
     const { served, request, plan } = asked;
     if (request.kind === "payment") {
@@ -107,35 +104,48 @@ export function createSettlements(options: {
     if (!plan.call) return finish(asked, { transaction: "", amount: "0" });
     const sender = served.senders.find(({ address }) => address === record.sender);
     if (!sender) return refuse(REASON.pending, "Its transaction was sent by an account that is not here.", plan.payer);
-    await sender.submit({ jobId: record.jobId, ...plan.call, ...(gas === undefined ? {} : { gasLimit: gas }) });
-    return follow(asked, sender, record);
+    const job = { jobId: record.jobId, ...plan.call, ...(gas === undefined ? {} : { gasLimit: gas }) };
+    try {
+      await sender.submit(job);
+    } catch (error) {
+      // Nothing was written down, so nothing will happen: the payment can be tried again.
+      if ((await sender.outcome(record.jobId)) === undefined) await store.drop(plan.key);
+      if (isAssayError(error) && error.code === "transaction_reverts") return diagnose(suite, served, request, plan);
+      throw error;
+    }
+    return follow(asked, await outcomeOf(sender, record.jobId));
   };
 
-  const follow = async (asked: Asked, sender: Sender, { jobId }: SettlementRecord): Promise<Outcome> => {
-    const { served, request, plan } = asked;
-    const untilMs = now() + options.waitMs;
-    for (;;) {
-      const outcome = await sender.outcome(jobId);
-      if (outcome.state === "final" || (outcome.state === "mined" && options.finality === "mined"))
-        return finish(asked, await settledBy(asked, outcome.receipt));
-      if (outcome.state === "reverted" || outcome.state === "dropped") {
-        const transaction = outcome.state === "reverted" ? outcome.receipt.transactionHash : undefined;
-        const elsewhere =
-          request.kind === "payment" && request.document.payment.kind === "eip3009"
-            ? await movedElsewhere(served.chain, request.requirement.asset, request.document.payment)
-            : undefined;
-        if (elsewhere !== undefined) return finish(asked, { transaction: elsewhere });
-        await store.drop(plan.key);
-        const refusal = refuse(plan.failed.transaction, "The transaction had no effect.", plan.payer);
-        return transaction === undefined ? refusal : { ...refusal, transaction };
-      }
-      if (now() >= untilMs) {
-        const transaction = outcome.state === "pending" ? outcome.transaction : outcome.receipt.transactionHash;
-        const pending = refuse(REASON.pending, "The transaction is not in a block yet; ask again.", plan.payer);
-        return transaction === undefined ? pending : { ...pending, transaction };
-      }
-      await delay(options.pollMs);
+  /** The outcome, as far as it is known when the wait is over. */
+  const outcomeOf = async (sender: PaymentSender, jobId: string): Promise<TxOutcome> => {
+    const patience = AbortSignal.timeout(options.waitMs);
+    try {
+      return await sender.wait(jobId, { until: options.finality, signal: patience });
+    } catch (error) {
+      const known = patience.aborted ? await sender.outcome(jobId) : undefined;
+      if (known) return known;
+      throw error;
     }
+  };
+
+  const follow = async (asked: Asked, outcome: TxOutcome): Promise<Outcome> => {
+    const { served, request, plan } = asked;
+    const { state } = outcome;
+    if (state === "final" || (state === "mined" && outcome.receipt.ok && options.finality === "mined"))
+      return finish(asked, await settledBy(asked, outcome.receipt));
+    if (state === "reverted" || state === "dropped") {
+      const elsewhere =
+        request.kind === "payment" && request.document.payment.kind === "eip3009"
+          ? await movedElsewhere(served.chain, request.requirement.asset, request.document.payment)
+          : undefined;
+      if (elsewhere !== undefined) return finish(asked, { transaction: elsewhere });
+      await store.drop(plan.key);
+      const refusal = refuse(plan.failed.transaction, "The transaction had no effect.", plan.payer);
+      return state === "dropped" ? refusal : { ...refusal, transaction: outcome.hash };
+    }
+    // What reverted in a block that may still vanish has no outcome yet either.
+    const pending = refuse(REASON.pending, "The transaction is not final yet; ask again.", plan.payer);
+    return { ...pending, transaction: outcome.hash };
   };
 
   /** What a receipt says was settled. Reads of the chain that fail leave the settlement open, to be asked again. */

@@ -1,224 +1,115 @@
-import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import type { AddressInfo } from "node:net";
-import { serve } from "@hono/node-server";
-import type { ServerType } from "@hono/node-server";
-import { OpenAPIHono } from "@hono/zod-openapi";
-import { x402Client } from "@x402/core/client";
-import { HTTPFacilitatorClient, x402ResourceServer } from "@x402/core/server";
-import type { PaymentPayload, PaymentRequirements } from "@x402/core/types";
-import { BatchSettlementEvmScheme as BatchClient } from "@x402/evm/batch-settlement/client";
-import { BatchSettlementEvmScheme as BatchServer } from "@x402/evm/batch-settlement/server";
-import { ExactEvmScheme as ExactClient } from "@x402/evm/exact/client";
-import { ExactEvmScheme as ExactServer } from "@x402/evm/exact/server";
-import { UptoEvmScheme as UptoClient } from "@x402/evm/upto/client";
-import { UptoEvmScheme as UptoServer } from "@x402/evm/upto/server";
-import { createPublicClient, createWalletClient, erc20Abi, getAddress, http } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
+import { getAddress } from "viem";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createChain, evmSigner, nativeEvmSuite, openEmbeddedChain } from "@assay/driver-chain";
-import type { Chain, EmbeddedChain } from "@assay/driver-chain";
-import type { Address } from "@assay/x402";
-import { createCallers } from "./callers.ts";
-import { createFacilitator } from "./facilitator.ts";
-import { addFacilitatorRoutes } from "./routes.ts";
-import type { Sender } from "./sender.ts";
-import type { JsonObject } from "./types.ts";
+import { openShop } from "./testing/shop.ts";
+import type { Shop } from "./testing/shop.ts";
 
-const key = (): `0x${string}` => `0x${randomBytes(32).toString("hex")}`;
-const token = "a-token-of-decent-length";
-const deployer = privateKeyToAccount(key());
-const submitter = privateKeyToAccount(key());
-const senderKeys = [key(), key()] as const;
-const receiver = privateKeyToAccount(key()).address;
-const suite = nativeEvmSuite();
-const authorizer = evmSigner(randomBytes(32));
-
-let directory: string;
-let embedded: EmbeddedChain;
-let chain: Chain;
-let server: ServerType;
-let url: string;
-
-/** A sender of one key without a memory, for a chain that takes every transaction at once. */
-function simpleSender(privateKey: `0x${string}`): Sender {
-  const account = privateKeyToAccount(privateKey);
-  const wallet = createWalletClient({ account, transport: http(embedded.rpcUrl) });
-  const jobs = new Map<string, Promise<`0x${string}`>>();
-  let last: Promise<unknown> = Promise.resolve();
-  return {
-    address: account.address.toLowerCase() as Address,
-    submit: async ({ jobId, to, data, gasLimit }) => {
-      const job =
-        jobs.get(jobId) ??
-        last.then(() =>
-          wallet.sendTransaction({
-            chain: null,
-            to,
-            data: `0x${Buffer.from(data).toString("hex")}`,
-            ...(gasLimit === undefined ? {} : { gas: gasLimit }),
-          }),
-        );
-      jobs.set(jobId, job);
-      last = job.catch(() => undefined);
-      await job;
-    },
-    outcome: async (jobId) => {
-      const hash = await jobs.get(jobId);
-      const receipt = hash && (await chain.receipt(hash));
-      if (!receipt) return { state: "pending", ...(hash ? { transaction: hash } : {}) };
-      return { state: receipt.ok ? "mined" : "reverted", receipt };
-    },
-  };
-}
-
+let open: Shop;
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "assay-facilitator-"));
-  embedded = await openEmbeddedChain({
-    directory,
-    profile: 31337,
-    keys: {
-      deployer: deployer.address.toLowerCase() as Address,
-      operators: [submitter.address.toLowerCase() as Address],
-      submitter: submitter.address.toLowerCase() as Address,
-    },
-  });
-  chain = createChain({ url: embedded.rpcUrl, chainId: 31337 });
-  const senders = senderKeys.map(simpleSender);
-  for (const { address } of senders) await embedded.fund(address, { asset: "ETH", amountAtomic: 10n ** 18n });
-  const app = new OpenAPIHono();
-  addFacilitatorRoutes(app, {
-    facilitator: createFacilitator({
-      suite,
-      chains: [{ network: embedded.network, chain, senders, tokens: embedded.deployments.tokens, authorizer }],
-    }),
-    callers: createCallers([
-      {
-        id: "shop",
-        tokenSha256: createHash("sha256").update(token).digest("hex"),
-        payTo: [receiver.toLowerCase() as Address],
-      },
-    ]),
-  });
-  await new Promise<void>((resolve) => {
-    server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }, () => resolve());
-  });
-  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/facilitator`;
+  open = await openShop(31337);
 });
+afterAll(() => open?.close());
 
-afterAll(async () => {
-  server?.close();
-  await embedded?.close();
-  await rm(directory, { recursive: true, force: true });
-});
-
-const authorization = { Authorization: `Bearer ${token}` };
-const client = (): HTTPFacilitatorClient =>
-  new HTTPFacilitatorClient({
-    url,
-    createAuthHeaders: async () => ({ verify: authorization, settle: authorization, supported: {} }),
-  });
-const tokenOf = (symbol: string) => {
-  const found = embedded.deployments.tokens.find((one) => one.symbol === symbol);
-  if (!found) throw new Error(`There is no ${symbol}.`);
-  return found;
-};
-const balanceOf = (symbol: string, owner: string): Promise<bigint> =>
-  createPublicClient({ transport: http(embedded.rpcUrl) }).readContract({
-    abi: erc20Abi,
-    address: tokenOf(symbol).address,
-    functionName: "balanceOf",
-    args: [owner as Address],
-  });
-
-/** A new account with money, and the stock client over it. */
-async function payer(symbol: "USDC" | "ASY", amountAtomic: bigint) {
-  const account = privateKeyToAccount(key());
-  await embedded.fund(account.address.toLowerCase() as Address, { asset: symbol, amountAtomic });
-  const publicClient = createPublicClient({ transport: http(embedded.rpcUrl) });
-  const signer = {
-    address: account.address,
-    signTypedData: (message: never) => account.signTypedData(message),
-    readContract: (args: never) => publicClient.readContract(args),
-  } as unknown as ConstructorParameters<typeof ExactClient>[0];
-  const batch = new BatchClient(signer, { depositPolicy: { depositMultiplier: 5 } });
-  const stock = new x402Client()
-    .register(embedded.network, new ExactClient(signer))
-    .register(embedded.network, new UptoClient(signer))
-    .register(embedded.network, batch)
-    .setSpendControls(false);
-  const approve = async (): Promise<void> => {
-    await embedded.fund(account.address.toLowerCase() as Address, { asset: "ETH", amountAtomic: 10n ** 18n });
-    const wallet = createWalletClient({ account, transport: http(embedded.rpcUrl) });
-    const hash = await wallet.writeContract({
-      chain: null,
-      abi: erc20Abi,
-      address: tokenOf(symbol).address,
-      functionName: "approve",
-      args: [embedded.deployments.permit2, amountAtomic],
-    });
-    await publicClient.waitForTransactionReceipt({ hash, pollingInterval: 50 });
-  };
-  return { account, stock, batch, approve };
-}
-
-/** The stock server over our facilitator by HTTP. */
-async function shop() {
-  const batch = new BatchServer(receiver);
-  const resources = new x402ResourceServer(client())
-    .register(embedded.network, new ExactServer())
-    .register(embedded.network, new UptoServer())
-    .register(embedded.network, batch);
-  await resources.initialize();
-  const quote = async (scheme: string, symbol: "USDC" | "ASY", amount: string, extra: JsonObject = {}) => {
-    const { address, name, version } = tokenOf(symbol);
-    const [requirements] = await resources.buildPaymentRequirements({
-      scheme,
-      network: embedded.network,
-      payTo: receiver,
-      price: { asset: getAddress(address), amount, extra: { name, version, ...extra } },
-      maxTimeoutSeconds: 900,
-    });
-    if (!requirements) throw new Error("There is no quote.");
-    return requirements;
-  };
-  const pay = (
-    stock: x402Client,
-    requirements: PaymentRequirements,
-    extensions?: Record<string, unknown>,
-  ): Promise<PaymentPayload> =>
-    stock.createPaymentPayload({
-      x402Version: 2,
-      resource: { url: "https://shop.example/weather", description: "Weather", mimeType: "application/json" },
-      accepts: [requirements],
-      ...(extensions ? { extensions } : {}),
-    });
-  return { resources, batch, quote, pay };
-}
+/** What a stock server declares so that its clients sign a permit in place of an approval. */
+const sponsoring = { eip2612GasSponsoring: { info: { description: "", version: "1" }, schema: {} } };
 
 describe("the stock server and client", () => {
   test("exact by EIP-3009: verified, settled, and settled again alike", async () => {
-    const { stock, account } = await payer("USDC", 5000n);
-    const { resources, quote, pay } = await shop();
+    const { stock, account } = await open.payer("USDC", 5000n);
+    const { resources, quote, pay } = await open.shop();
     const requirements = await quote("exact", "USDC", "1000");
     const payload = await pay(stock, requirements, { bazaar: { info: { input: { type: "http" } }, schema: {} } });
     const verified = await resources.verifyPayment(payload, requirements);
     expect(verified).toMatchObject({ isValid: true, payer: account.address });
-    const before = await balanceOf("USDC", receiver);
+    const before = await open.balanceOf("USDC", open.receiver);
     const settled = await resources.settlePayment(payload, requirements);
-    expect(settled).toMatchObject({ success: true, network: embedded.network, payer: account.address });
+    expect(settled).toMatchObject({ success: true, network: open.embedded.network, payer: account.address });
     expect(settled.transaction).toMatch(/^0x[0-9a-f]{64}$/);
-    expect(await balanceOf("USDC", receiver)).toBe(before + 1000n);
-    const again = await client().settle(payload, requirements);
+    expect(await open.balanceOf("USDC", open.receiver)).toBe(before + 1000n);
+    const again = await open.client().settle(payload, requirements);
     expect(again).toMatchObject({ success: true, transaction: settled.transaction, extra: { replayed: true } });
-    expect(await balanceOf("USDC", receiver)).toBe(before + 1000n);
-    expect(await client().verify(payload, requirements)).toMatchObject({
+    expect(await open.balanceOf("USDC", open.receiver)).toBe(before + 1000n);
+    expect(await open.client().verify(payload, requirements)).toMatchObject({
       isValid: false,
       invalidReason: "invalid_exact_evm_nonce_already_used",
     });
-    const page = await (await fetch(`${url}/discovery/resources?limit=5`)).json();
+    const page = await (await fetch(`${open.url}/discovery/resources?limit=5`)).json();
     expect(page).toMatchObject({ items: [{ resource: "https://shop.example/weather", type: "http" }] });
+  });
+
+  test("exact by Permit2, the approval sponsored by EIP-2612", async () => {
+    const { stock } = await open.payer("ASY", 10n ** 18n);
+    const { resources, quote, pay } = await open.shop();
+    const requirements = await quote("exact", "ASY", "1000000", { assetTransferMethod: "permit2" });
+    const payload = await pay(stock, requirements, sponsoring);
+    expect(payload.extensions).toMatchObject({ eip2612GasSponsoring: { info: { amount: "1000000" } } });
+    expect(await resources.verifyPayment(payload, requirements)).toMatchObject({ isValid: true });
+    const before = await open.balanceOf("ASY", open.receiver);
+    expect(await resources.settlePayment(payload, requirements)).toMatchObject({ success: true });
+    expect(await open.balanceOf("ASY", open.receiver)).toBe(before + 1000000n);
+  });
+
+  test("upto: less than the most is taken, by the facilitator that the payer named", async () => {
+    const { stock, approve } = await open.payer("ASY", 10n ** 18n);
+    await approve();
+    const { resources, quote, pay } = await open.shop();
+    const requirements = await quote("upto", "ASY", "5000000");
+    expect(requirements.extra["facilitatorAddress"]).toMatch(/^0x/);
+    const payload = await pay(stock, requirements);
+    expect(await resources.verifyPayment(payload, requirements)).toMatchObject({ isValid: true });
+    const before = await open.balanceOf("ASY", open.receiver);
+    const settled = await resources.settlePayment(payload, requirements, undefined, undefined, { amount: "1234567" });
+    expect(settled).toMatchObject({ success: true, amount: "1234567" });
+    expect(await open.balanceOf("ASY", open.receiver)).toBe(before + 1234567n);
+    // The same payment is not taken for another amount, and the rest of it is gone.
+    const more = await open.client().settle(payload, { ...requirements, amount: "2000000" });
+    expect(more).toMatchObject({ success: false, errorReason: "permit2_invalid_nonce", transaction: "" });
+    const same = await open.client().settle(payload, { ...requirements, amount: "1234567" });
+    expect(same).toMatchObject({ success: true, transaction: settled.transaction });
+    expect(await open.balanceOf("ASY", open.receiver)).toBe(before + 1234567n);
+  });
+
+  test("upto for nothing needs no transaction; for more than the most it is refused", async () => {
+    const { stock, approve } = await open.payer("ASY", 10n ** 18n);
+    await approve();
+    const { quote, pay } = await open.shop();
+    const requirements = await quote("upto", "ASY", "5000000");
+    const payload = await pay(stock, requirements);
+    expect(await open.client().settle(payload, { ...requirements, amount: "5000001" })).toMatchObject({
+      success: false,
+      errorReason: "invalid_upto_evm_payload_settlement_exceeds_amount",
+    });
+    expect(await open.client().settle(payload, { ...requirements, amount: "0" })).toMatchObject({
+      success: true,
+      transaction: "",
+      amount: "0",
+    });
+  });
+
+  test("channels: deposit, vouchers, claim, sweep and refund, as the stock server sends them", async () => {
+    const { stock, batch: channelClient, account } = await open.payer("USDC", 100_000n);
+    const { resources, batch, quote, pay } = await open.shop();
+    const requirements = await quote("batch-settlement", "USDC", "1000");
+    expect(requirements.extra["receiverAuthorizer"]).toBe(getAddress(open.authorizer.address));
+    const balance = await open.balanceOf("USDC", open.receiver);
+    for (let request = 0; request < 3; request++) {
+      const payload = await pay(stock, requirements);
+      expect(payload.payload["type"]).toBe(request === 0 ? "deposit" : "voucher");
+      expect(await resources.verifyPayment(payload, requirements)).toMatchObject({ isValid: true });
+      const settled = await resources.settlePayment(payload, requirements, undefined, undefined, { amount: "700" });
+      expect(settled).toMatchObject({ success: true });
+      await stock.handlePaymentResponse({ paymentPayload: payload, requirements, settleResponse: settled });
+    }
+    const manager = batch.createChannelManager(open.client(), open.embedded.network, open.tokenOf("USDC").address);
+    const { claims, settle } = await manager.claimAndSettle();
+    expect(claims).toHaveLength(1);
+    expect(settle?.transaction).toMatch(/^0x/);
+    expect(await open.balanceOf("USDC", open.receiver)).toBe(balance + 2100n);
+    await expect(manager.settle()).rejects.toThrow("invalid_batch_settlement_evm_nothing_to_settle");
+    const left = await open.balanceOf("USDC", account.address);
+    const refunds = await manager.refund();
+    expect(refunds).toHaveLength(1);
+    expect(await open.balanceOf("USDC", account.address)).toBe(100_000n - 2100n);
+    expect(left).toBeLessThan(100_000n - 2100n);
+    expect(channelClient.scheme).toBe("batch-settlement");
   });
 });
