@@ -521,6 +521,55 @@ describe("nothing is charged", () => {
   });
 });
 
+describe("a GET on a route that has a price", () => {
+  const refund: NonNullable<TestDesk["refund"]> = (use, headers) =>
+    Promise.resolve(
+      headers["payment-signature"] === undefined
+        ? {
+            kind: "problem",
+            problem: {
+              status: 402,
+              code: "payment_required",
+              message: "What could pay.",
+              headers: { "payment-required": btoa(use.subjects.join()) },
+            },
+          }
+        : { kind: "done", status: 200, headers: { "payment-response": "x" }, body: '{"channelId":"0x01"}' },
+    );
+  const paths = ["/v1/chat/completions?model=a/b", "/v2/models/a%2Fb/infer"];
+
+  test.each(paths)("says what could pay, and gives a channel's rest back (%s)", async (path) => {
+    const { server: at, executor } = await open(hello, { desk: { ...openDesk(RATES), refund } });
+    const offer = await fetch(`${at.url}${path}`);
+    expect([offer.status, offer.headers.get("payment-required")]).toEqual([402, btoa("model:a/b")]);
+    expect(((await offer.json()) as { code: string }).code).toBe("payment_required");
+    const done = await fetch(`${at.url}${path}`, { headers: { "payment-signature": "refund" } });
+    expect([done.status, done.headers.get("payment-response"), await done.json()]).toEqual([
+      200,
+      "x",
+      { channelId: "0x01" },
+    ]);
+    expect(done.headers.get("cache-control")).toBe("private, no-store");
+    expect(executor.taken()).toBe(0);
+  });
+
+  test.each(paths)("is not taken where there are no channels (%s)", async (path) => {
+    const { server: at } = await open();
+    const response = await fetch(`${at.url}${path}`, { headers: { "payment-signature": "refund" } });
+    expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([405, "method_not_allowed"]);
+  });
+});
+
+describe("a gateway in which nothing has a price", () => {
+  test("does not look for one", async () => {
+    const desk = openDesk(RATES);
+    const { server: at } = await open(hello, { desk, paid: { allFree: () => true } });
+    expect((await ask(at)).status).toBe(200);
+    expect((await ask(at, { headers: payment("one", CAP) })).headers.get("payment-response")).toBeNull();
+    expect(desk.taken()).toBe(0);
+  });
+});
+
 describe("a settlement of its own", () => {
   const facts = { headers: { "x-settlement-tx-hash": "0x01" }, event: { transaction: "0x01" } };
 

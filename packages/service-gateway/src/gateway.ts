@@ -10,7 +10,7 @@ import { answerCors } from "./cors.ts";
 import type { CorsOptions } from "./cors.ts";
 import { describe } from "./describe.ts";
 import { sendProblem } from "./http-errors.ts";
-import { handleInfer } from "./infer.ts";
+import { handleInfer, handleRefund } from "./infer.ts";
 import type { InferModules } from "./infer.ts";
 import type { TextModules } from "./openai/handle-text.ts";
 import type { TextOptions } from "./openai/limits.ts";
@@ -81,7 +81,21 @@ export async function startGateway(options: GatewayOptions, modules: GatewayModu
     const requestId = requestIdOf(request);
     request.url = oneSegment(request.url ?? "/");
     const path = request.url.split("?", 1)[0] ?? "/";
-    const target = request.method === "POST" ? inferTarget(path) : undefined;
+    const { payments } = infer;
+    const isRefund = request.method === "GET" && payments !== undefined;
+    const target = request.method === "POST" || isRefund ? inferTarget(path) : undefined;
+    if (target && isRefund) {
+      try {
+        await handleRefund(payments, request, response, target);
+        infer.metrics.requests.inc({ route: "refund", status: "200" });
+        logger.info({ requestId, latencyMs: round(performance.now() - startedMs) }, "channel refunded");
+      } catch (error) {
+        const problem = sendProblem(response, error, requestId);
+        infer.metrics.requests.inc({ route: "refund", status: String(problem.status) });
+        if (problem.status >= 500) logger.error({ requestId, err: describe(error) }, "refund failed");
+      }
+      return;
+    }
     if (!target) {
       response.setHeader("x-request-id", requestId);
       await listener(request, response);

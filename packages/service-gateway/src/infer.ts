@@ -172,6 +172,19 @@ export async function handleInfer(
   }
 }
 
+/** Answers a GET on an inference route: what could pay for it, and the rest of a channel that did. */
+export async function handleRefund(
+  payments: Payments,
+  request: IncomingMessage,
+  response: ServerResponse,
+  target: { readonly name: string },
+): Promise<void> {
+  const signal = connectionSignal(request.socket);
+  const answer = await payments.refund(`model:${target.name}`, payable(request, NOTHING, signal));
+  response.writeHead(answer.status, { ...answer.headers, "content-length": answer.body.length });
+  response.end(answer.body);
+}
+
 type Asked = {
   readonly requestedName: string;
   readonly model: ServableModel;

@@ -1,9 +1,9 @@
-import type { ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Charge, ExecutedText, ParsedText, TextDialect } from "@assay/protocol";
 import type { RetentionClass } from "@assay/receipts";
 import { withMembers } from "../payments/answer.ts";
 import type { CompleteAnswer, KeptForm } from "../payments/answer.ts";
-import { NOT_KEPT } from "../payments/payable.ts";
+import { NOT_KEPT, payable } from "../payments/payable.ts";
 import type { PayableRequest, Paying, Payments, Replayed } from "../payments/payments.ts";
 import type { ChargedText } from "./record.ts";
 import { endWithin } from "./sse.ts";
@@ -17,7 +17,7 @@ export async function payText(
   caller: TextCaller,
   request: () => PayableRequest,
 ): Promise<Paying | Replayed | undefined> {
-  if (!router.priced) return undefined;
+  if (!router.priced || payments.allFree()) return undefined;
   const { subjects, most } = await router.priced(parsed, caller);
   if (subjects.length === 0) return undefined;
   return payments.take(
@@ -25,6 +25,23 @@ export async function payText(
     request(),
     parsed.stream ? "text/event-stream" : "application/json",
   );
+}
+
+/** Answers a GET on a route of the text API: `?model=` names the listing whose channel it is about. */
+export async function refundText(
+  payments: Payments,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const model = new URL(request.url ?? "/", "http://localhost").searchParams.get("model");
+  const left = new AbortController();
+  response.once("close", () => left.abort());
+  const answer = await payments.refund(
+    model === null ? undefined : `model:${model}`,
+    payable(request, NOTHING, left.signal),
+  );
+  response.writeHead(answer.status, { ...answer.headers, "content-length": answer.body.length });
+  response.end(answer.body);
 }
 
 /** Sends an answer in one piece; a client that does not take it within `stallMs` is cut. */
@@ -84,7 +101,7 @@ export function chargeText(
     keepable,
     form(retention, kept): KeptForm {
       const grew = facts.retention !== undefined && facts.retention !== retention;
-      const bytes = kept || stream === "no" ? Buffer.from(body ?? "") : EMPTY;
+      const bytes = kept || stream === "no" ? Buffer.from(body ?? "") : NOTHING;
       if (stream === "no")
         return {
           ...common,
@@ -127,4 +144,4 @@ function wholeStream(
   };
 }
 
-const EMPTY = new Uint8Array();
+const NOTHING = new Uint8Array();

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { AssayError } from "@assay/core";
+import { AssayError, isAssayError } from "@assay/core";
 import type { TextDialect } from "@assay/protocol";
 import type { Logger } from "pino";
 import { describe } from "../describe.ts";
@@ -8,6 +8,7 @@ import { handleText } from "./handle-text.ts";
 import type { TextAnswered, TextLimits, TextModules } from "./handle-text.ts";
 import { TEXT_DEFAULTS } from "./limits.ts";
 import type { TextOptions } from "./limits.ts";
+import { refundText } from "./pay.ts";
 import { openAiProblem } from "./problem.ts";
 import type { OpenAiProblem } from "./problem.ts";
 
@@ -40,6 +41,17 @@ export function createTextSurface(modules: TextModules, logger: Logger, options:
     startedMs: number,
   ): Promise<void> => {
     try {
+      if (request.method === "GET" && modules.payments) {
+        try {
+          await refundText(modules.payments, request, response);
+        } catch (error) {
+          if (isAssayError(error) && error.code === "method_not_allowed") response.setHeader("allow", "POST");
+          throw error;
+        }
+        metrics.textRequests.inc({ dialect, status: "200" });
+        logger.info({ requestId, dialect, latencyMs: round(performance.now() - startedMs) }, "channel refunded");
+        return;
+      }
       if (request.method !== "POST") {
         response.setHeader("allow", "POST");
         throw new AssayError("method_not_allowed", `This route takes POST, not ${request.method ?? "nothing"}.`);

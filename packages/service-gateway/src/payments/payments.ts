@@ -1,4 +1,4 @@
-import { bytesToHex, hexToBytes } from "@assay/core";
+import { AssayError, bytesToHex, hexToBytes, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type {
   Charge,
@@ -9,6 +9,7 @@ import type {
   OpenPayment,
   PaidBefore,
   PaymentDesk,
+  PaymentHeaders,
   PaymentProblem,
   PricedUse,
   StoredRecord,
@@ -21,7 +22,7 @@ import type { RecordedPayment } from "../recorder.ts";
 import { single } from "../request-headers.ts";
 import { completeAnswer, decodeKept, encodeKept } from "./answer.ts";
 import type { CompleteAnswer, IndividualFacts, KeptForm } from "./answer.ts";
-import { paymentRefused } from "./problem.ts";
+import { PAID_HEADERS, paymentRefused } from "./problem.ts";
 
 /** What the composition gives for payments. */
 export type PaymentModules = {
@@ -37,6 +38,8 @@ export type PaymentModules = {
    * before the answer's head goes out, and again when the answer is. Without it `individual` answers lack its facts.
    */
   readonly individual?: (receipt: DurableReceipt) => Promise<IndividualFacts>;
+  /** Whether no listing is there that charges anything: calls are then answered without another look. */
+  readonly allFree?: () => boolean;
   /** The members of a 402's body that clients of x402 v1 read; without it they are not there. */
   readonly v1?: (required: NonNullable<PaymentProblem["required"]>) => Readonly<Record<string, unknown>>;
   /** Told of what fails behind an answer. */
@@ -107,6 +110,13 @@ export type Payments = {
     receipt: DurableReceipt,
   ) => Promise<IndividualFacts | undefined>;
   readonly nowMs: () => number;
+  /** Whether nothing at all has a price: then nobody needs to look for one. */
+  readonly allFree: () => boolean;
+  /**
+   * Serves a GET on a route that has a price: the rest of a channel is given back there, and a client is told what it
+   * could pay. Throws `method_not_allowed` where there are no channels.
+   */
+  readonly refund: (subject: ListingSubject | undefined, request: PayableRequest) => Promise<CompleteAnswer>;
   /** The answer kept beside a record, complete; undefined when none is kept, or not any more. */
   readonly answerIn: (record: StoredRecord) => Promise<CompleteAnswer | undefined>;
 };
@@ -211,29 +221,26 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     };
   };
 
+  const refusalOf = ({ required, ...problem }: PaymentProblem): AssayError =>
+    paymentRefused(problem, required && modules.v1 ? { body: modules.v1(required) } : {});
+  const resourceOf = (request: PayableRequest, mimeType: string): PricedUse["resource"] => ({
+    url: `${originOf(options.publicUrl, request)}${request.path}`,
+    mimeType,
+  });
+  const allFree = modules.allFree ?? (() => false);
+
   return {
+    allFree,
     limits: { textMs: options.textLimitMs ?? TEXT_LIMIT_MS, inferMs: options.inferLimitMs ?? INFER_LIMIT_MS },
     async take(use, request, mimeType) {
-      const quote = desk.quote({
-        ...use,
-        resource: { url: `${originOf(options.publicUrl, request)}${request.path}`, mimeType },
-      });
+      if (allFree()) return undefined;
+      const quote = desk.quote({ ...use, resource: resourceOf(request, mimeType) });
       if (!quote) return undefined;
-      const { headers, signal } = request;
-      const taken = await desk.take(
-        quote,
-        {
-          "payment-signature": single(headers["payment-signature"]),
-          "x-payment": single(headers["x-payment"]),
-          "idempotency-key": single(headers["idempotency-key"]),
-          "x-settlement-type": single(headers["x-settlement-type"]),
-        },
-        { fingerprint: request.fingerprint(), signal },
-      );
+      const { signal } = request;
+      const taken = await desk.take(quote, paymentHeaders(request), { fingerprint: request.fingerprint(), signal });
       if (taken.kind === "problem") {
         metrics.payments.inc({ scheme: "any", outcome: taken.problem.status === 402 ? "required" : "refused" });
-        const { required, ...problem } = taken.problem;
-        throw paymentRefused(problem, required && modules.v1 ? { body: modules.v1(required) } : {});
+        throw refusalOf(taken.problem);
       }
       if (taken.kind === "replay") return replay(taken);
       const open = paying(taken, use.subjects);
@@ -244,6 +251,23 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
       }
       return open;
     },
+    async refund(subject, request) {
+      if (!desk.refund) throw new AssayError("method_not_allowed", "This route takes POST, not GET.");
+      const use: PricedUse = {
+        subjects: subject === undefined ? [] : [subject],
+        // Of anything a little: what is offered matters here, and the price does not.
+        most: { inputTokens: 1, outputTokens: 1, milliseconds: 1 },
+        resource: resourceOf(request, "application/json"),
+      };
+      const done = await desk.refund(use, paymentHeaders(request), request.signal);
+      if (done.kind === "problem") {
+        metrics.payments.inc({ scheme: "batch-settlement", outcome: "refund_refused" });
+        throw refusalOf(done.problem);
+      }
+      metrics.payments.inc({ scheme: "batch-settlement", outcome: "refunded" });
+      const headers = { "content-type": "application/json", ...PAID_HEADERS, ...done.headers };
+      return { status: done.status, headers, body: utf8ToBytes(done.body) };
+    },
     keep(receiptId, opening, form) {
       const untilMs = now() + keepMs;
       const bytes = vault.sealAnswer(receiptId, opening, encodeKept(form), untilMs);
@@ -252,6 +276,15 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     individual,
     nowMs: now,
     answerIn,
+  };
+}
+
+function paymentHeaders({ headers }: PayableRequest): PaymentHeaders {
+  return {
+    "payment-signature": single(headers["payment-signature"]),
+    "x-payment": single(headers["x-payment"]),
+    "idempotency-key": single(headers["idempotency-key"]),
+    "x-settlement-type": single(headers["x-settlement-type"]),
   };
 }
 

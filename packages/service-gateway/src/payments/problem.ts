@@ -31,6 +31,12 @@ export const EXPOSED_HEADERS = [
   "x-request-id",
 ].join(", ");
 
+/** Headers of every answer that was paid for: it is its payer's alone, and scripts of other origins may read its facts. */
+export const PAID_HEADERS = {
+  "cache-control": "private, no-store",
+  "access-control-expose-headers": EXPOSED_HEADERS,
+} as const;
+
 /**
  * A desk's refusal as an error; whoever answers it finds status, headers and body with {@link paymentAnswerOf}. `body` are
  * the members that clients of x402 v1 read, and `receiptId` the receipt that the payment was for.

@@ -2,8 +2,9 @@ import type { ListingSubject, MeteredUse } from "@assay/protocol";
 import type { ServiceClaims } from "@assay/receipts";
 import type { RecordedPayment } from "../recorder.ts";
 import type { KeptForm } from "./answer.ts";
-import { NOT_KEPT, PAID_HEADERS } from "./payable.ts";
+import { NOT_KEPT } from "./payable.ts";
 import type { Paying, Payments } from "./payments.ts";
+import { PAID_HEADERS } from "./problem.ts";
 
 /** A paid answer in one piece, charged: what its statement, its record and its head have of it. */
 export type ChargedWhole = {
