@@ -1,6 +1,6 @@
 export { addressOf, evmSigner, nativeEvmSuite } from "./crypto/evm-suite.ts";
 export type { NamedEvmSuite } from "./crypto/evm-suite.ts";
-export { isLoopbackUrl, refuseDevelopment } from "./guard.ts";
+export { isLoopbackHost, isLoopbackUrl, refuseDevelopment } from "./guard.ts";
 export type { DevelopmentUse } from "./guard.ts";
 export { openEmbeddedChain } from "./embedded/embedded.ts";
 export type {
@@ -36,3 +36,4 @@ export type {
   TxRecord,
   TxState,
 } from "./sender/types.ts";
+export { decryptKey, encryptKey, writeKeyFile } from "./wallet/keystore.ts";
