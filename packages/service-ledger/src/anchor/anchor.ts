@@ -4,8 +4,10 @@ import { receiptAnchor } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
 import type { Database } from "@assay/driver-postgres";
 import type { EvmSigner, EvmSuite, Hex } from "@assay/x402";
-import { encodeFunctionData, hexToBytes, toHex } from "viem";
+import { encodeEventTopics, encodeFunctionData, hexToBytes, toHex } from "viem";
+import { plainTopics, searchBack } from "../settle/search.ts";
 import type { ChainReads, TransactionSender } from "../settle/ports.ts";
+import type { SettledIn } from "../settle/rows.ts";
 import {
   batchByHash,
   batchLeaves,
@@ -171,10 +173,11 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
     for (const row of await unposted(settledUpTo)) {
       const outcome = row.jobId === undefined ? undefined : await sender.outcome(row.jobId);
       if (row.seq <= settledUpTo) {
-        if (outcome && "transaction" in outcome && outcome.state !== "reverted") {
-          await markPosted(database, network, row.seq, outcome.transaction, outcome.blockNumber, now());
-          onEvent({ type: "batch_posted", seq: row.seq, transaction: outcome.transaction });
-        }
+        // Perhaps by another attempt than the last: a chain that went back may have got the one before again.
+        const mined = outcome && "transaction" in outcome && outcome.state !== "reverted" ? outcome : await locate(row);
+        if (!mined) continue;
+        await markPosted(database, network, row.seq, mined.transaction, mined.blockNumber, now());
+        onEvent({ type: "batch_posted", seq: row.seq, transaction: mined.transaction });
         continue;
       }
       if (row.seq > settledUpTo + MAX_AHEAD) return;
@@ -191,6 +194,19 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
       }
       await post(row);
     }
+  }
+
+  /** Where the chain has an entry. */
+  async function locate(row: BatchRow): Promise<SettledIn | undefined> {
+    const topics = encodeEventTopics({
+      abi: receiptAnchor.abi,
+      eventName: "Anchored",
+      args: { entryHash: toHex(row.hash) },
+    });
+    return searchBack(await chain.blockNumber(), async (fromBlock, toBlock) => {
+      const [log] = await chain.logs({ address: place.contract, topics: plainTopics(topics), fromBlock, toBlock });
+      return log;
+    });
   }
 
   async function wouldBeTaken(row: BatchRow): Promise<boolean> {

@@ -4,8 +4,8 @@ import type { CheckOutcome, OpenMap, ReceiptView, ServiceClaims } from "@assay/r
 import { channelIdOf, noncePaymentId } from "@assay/x402";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } from "viem";
-import { SEARCH_CHUNK_BLOCKS } from "../settle/limits.ts";
 import type { ChainReceipt } from "../settle/ports.ts";
+import { plainTopics, searchBack } from "../settle/search.ts";
 import { outcome } from "./tools.ts";
 import type { CheckTools } from "./tools.ts";
 
@@ -57,20 +57,22 @@ function statedSettlement(view: ReceiptView, claim: Claim): Hex | "mismatch" | u
 /** The latest transaction of the batcher that settled the payment. */
 async function search({ reads, deployments, searchBlocks }: CheckTools, claim: Claim): Promise<Hex | undefined> {
   if (!/^0x[0-9a-f]{64}$/.test(claim.paymentId)) return undefined;
-  const head = await reads.blockNumber();
-  const topics = encodeEventTopics({
-    abi: paymentBatcher.abi,
-    eventName: "PaymentSettled",
-    args: { paymentId: claim.paymentId as Hex },
-  }).map((topic) => (typeof topic === "string" ? topic : null));
-  const oldest = Math.max(0, head - searchBlocks);
-  for (let to = head; to >= oldest; to -= SEARCH_CHUNK_BLOCKS) {
-    const fromBlock = Math.max(oldest, to - SEARCH_CHUNK_BLOCKS + 1);
-    const logs = await reads.logs({ address: deployments.paymentBatcher, topics, fromBlock, toBlock: to });
-    const found = logs.toReversed().find((log) => settledEvent(log)?.ok === true);
-    if (found) return found.transaction;
-  }
-  return undefined;
+  const topics = plainTopics(
+    encodeEventTopics({
+      abi: paymentBatcher.abi,
+      eventName: "PaymentSettled",
+      args: { paymentId: claim.paymentId as Hex },
+    }),
+  );
+  const found = await searchBack(
+    await reads.blockNumber(),
+    async (fromBlock, toBlock) => {
+      const logs = await reads.logs({ address: deployments.paymentBatcher, topics, fromBlock, toBlock });
+      return logs.toReversed().find((log) => settledEvent(log)?.ok === true);
+    },
+    searchBlocks,
+  );
+  return found?.transaction;
 }
 
 type Log = ChainReceipt["logs"][number];

@@ -3,9 +3,9 @@ import type { Deployments } from "@assay/contracts";
 import type { Queryable } from "@assay/driver-postgres";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, encodeEventTopics, encodeFunctionData, toHex } from "viem";
-import { SEARCH_BLOCKS, SEARCH_CHUNK_BLOCKS } from "./limits.ts";
 import type { ChainLog, ChainReads } from "./ports.ts";
 import type { PaymentRow, SettledIn } from "./rows.ts";
+import { plainTopics, searchBack } from "./search.ts";
 
 /**
  * Where a payment was settled that our job did not settle: by an earlier transaction of ours, or by somebody who sent the
@@ -18,10 +18,10 @@ export async function findElsewhere(
 ): Promise<SettledIn | undefined> {
   const { database, chain, contracts } = modules;
   const head = await chain.blockNumber();
-  const ours = await searchBack(chain, head, async (fromBlock, toBlock) => {
+  const ours = await searchBack(head, async (fromBlock, toBlock) => {
     const logs = await chain.logs({
       address: contracts.paymentBatcher,
-      topics: topics(
+      topics: plainTopics(
         encodeEventTopics({
           abi: paymentBatcher.abi,
           eventName: "PaymentSettled",
@@ -41,10 +41,10 @@ export async function findElsewhere(
   const { payment } = row.instruction.payload;
   if (payment.kind === "eip3009") {
     const { from, nonce } = payment.authorization;
-    const used = await searchBack(chain, head, async (fromBlock, toBlock) => {
+    const used = await searchBack(head, async (fromBlock, toBlock) => {
       const logs = await chain.logs({
         address: row.asset,
-        topics: topics(
+        topics: plainTopics(
           encodeEventTopics({
             abi: testUsdc.abi,
             eventName: "AuthorizationUsed",
@@ -62,7 +62,7 @@ export async function findElsewhere(
   // Permit2 says nothing of a number that was used by a transfer; only the proxy may use this one, and only exactly.
   if (payment.kind !== "permit2" || !(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce)))
     return undefined;
-  const moved = await searchBack(chain, head, async (fromBlock, toBlock) => {
+  const moved = await searchBack(head, async (fromBlock, toBlock) => {
     const logs = await chain.logs({ address: row.asset, topics: transferTopics(row), fromBlock, toBlock });
     for (const log of logs.toReversed()) {
       if (BigInt(log.data) !== row.amountAtomic) continue;
@@ -73,21 +73,8 @@ export async function findElsewhere(
   return moved ? { transaction: moved.transaction, blockNumber: moved.blockNumber } : undefined;
 }
 
-async function searchBack(
-  chain: ChainReads,
-  head: number,
-  look: (fromBlock: number, toBlock: number) => Promise<ChainLog | undefined>,
-): Promise<ChainLog | undefined> {
-  const oldest = Math.max(0, head - SEARCH_BLOCKS);
-  for (let to = head; to >= oldest; to -= SEARCH_CHUNK_BLOCKS) {
-    const found = await look(Math.max(oldest, to - SEARCH_CHUNK_BLOCKS + 1), to);
-    if (found) return found;
-  }
-  return undefined;
-}
-
 function transferTopics(row: PaymentRow): readonly (Hex | null)[] {
-  return topics(
+  return plainTopics(
     encodeEventTopics({ abi: testUsdc.abi, eventName: "Transfer", args: { from: row.payer, to: row.payTo } }),
   );
 }
@@ -141,9 +128,4 @@ function decoded(log: ChainLog) {
   } catch {
     return undefined;
   }
-}
-
-/** viem types topics as possibly nested; ours are single values. */
-function topics(encoded: readonly (Hex | readonly Hex[] | null)[]): readonly (Hex | null)[] {
-  return encoded.map((topic) => (typeof topic === "string" ? topic : null));
 }
