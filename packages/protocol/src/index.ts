@@ -79,6 +79,7 @@ export type {
   PaidBefore,
   PaymentClaim,
   PaymentDesk,
+  PaymentDone,
   PaymentHeaders,
   PaymentProblem,
   PricedUse,

@@ -140,6 +140,15 @@ export type OpenPayment = {
   readonly release: () => Promise<void>;
 };
 
+/** An answer of the desk's own, without any work: a channel's rest was given back. */
+export type PaymentDone = {
+  readonly kind: "done";
+  readonly status: 200;
+  readonly headers: Readonly<Record<string, string>>;
+  /** JSON. */
+  readonly body: string;
+};
+
 /** A refusal to work before payment: status 402, or another when the payment itself is at fault. */
 export type PaymentProblem = {
   readonly status: 400 | 402 | 409 | 412 | 503;
@@ -162,4 +171,15 @@ export type PaymentDesk = {
     headers: PaymentHeaders,
     request: { readonly fingerprint: Uint8Array; readonly signal: AbortSignal },
   ) => Promise<OpenPayment | PaidBefore | { readonly kind: "problem"; readonly problem: PaymentProblem }>;
+  /**
+   * Serves a GET on a paid resource: channels' clients ask there what they could pay, and for their channel's rest back.
+   * Without a payment the answer is the 402 that a request would get (`use` may be of nothing in particular: then every
+   * token is offered); with a signed refund the rest is given back once a block has it. Any other payment is refused.
+   * Absent where channels are not offered.
+   */
+  readonly refund?: (
+    use: PricedUse,
+    headers: PaymentHeaders,
+    signal: AbortSignal,
+  ) => Promise<PaymentDone | { readonly kind: "problem"; readonly problem: PaymentProblem }>;
 };

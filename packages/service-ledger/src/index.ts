@@ -16,6 +16,7 @@ export type {
   FactsAsked,
   FactsFound,
 } from "./desk/modules.ts";
+export { chainReads } from "./settle/chain-reads.ts";
 export { startSettler } from "./settle/start.ts";
 export type { Settler, StartOptions, ThreadEvent } from "./settle/start.ts";
 export { runSettler } from "./settle/settler.ts";
@@ -32,6 +33,7 @@ export { listPayments, paymentSums, showPayment } from "./reports/payments.ts";
 export type { PaymentFilter, PaymentReport, PaymentState } from "./reports/payments.ts";
 export { anchorProof, listBatches, showBatch, verifyBatch } from "./reports/batches.ts";
 export type { BatchCheck, BatchReport, BatchVerdict, VerifyBatchModules } from "./reports/batches.ts";
+export { moneyOf } from "./reports/money.ts";
 export type { Money, ReportedAsset } from "./reports/money.ts";
 export { createChainChecks } from "./checks/chain-checks.ts";
 export type { ChainCheckModules } from "./checks/chain-checks.ts";

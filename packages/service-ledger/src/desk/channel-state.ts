@@ -1,4 +1,5 @@
 import type { Hex, Voucher } from "@assay/x402";
+import type { ChannelRow } from "./rows.ts";
 import { MAX_CHANNEL_WAITERS, MAX_CHANNELS_KEPT } from "./limits.ts";
 
 /** What this process knows of a channel beyond its row: charges that the row has not heard of, and who waits. */
@@ -9,7 +10,7 @@ export type ChannelState = {
   readonly charge: (amountAtomic: bigint) => void;
   /** Takes a charge back that never became durable. */
   readonly uncharge: (amountAtomic: bigint) => void;
-  readonly durable: (paymentId: Hex, amountAtomic: bigint, voucher: Voucher) => void;
+  readonly durable: (paymentId: Hex, amountAtomic: bigint) => void;
   /** The row has this payment now. */
   readonly ingested: (paymentId: Hex) => void;
   /** Payments whose receipts are durable and not in the rows. */
@@ -18,8 +19,9 @@ export type ChannelState = {
   readonly note: (charged: bigint, mark: bigint) => void;
   /** Of everything that became durable here so far. */
   readonly mark: () => bigint;
-  /** The highest voucher of a durable payment here. */
+  /** The highest voucher that was taken here. */
   readonly signed: () => Voucher | undefined;
+  readonly sign: (voucher: Voucher) => void;
   /** One at a time, in the order of asking. Undefined when too many wait already. */
   readonly turn: () => Promise<() => void> | undefined;
   /** Waits until something on the channel ends, or `ms`. */
@@ -29,8 +31,10 @@ export type ChannelState = {
   readonly isIdle: () => boolean;
   /** Until when the payer that was told the channel's state is waited for, milliseconds. */
   promisedUntilMs: number;
-  /** When the chain, and the payer's failures, were last looked at. */
-  observedAtMs: number | undefined;
+  /** The row as it was read last, and when. */
+  row: ChannelRow | undefined;
+  rowAtMs: number;
+  /** When it was last looked up whether payments of the payer failed. */
   standingAtMs: number;
 };
 
@@ -76,8 +80,9 @@ function createChannelState(): ChannelState {
   };
   return {
     promisedUntilMs: 0,
-    observedAtMs: undefined,
     standingAtMs: 0,
+    row: undefined,
+    rowAtMs: 0,
     charged: () => base + pending,
     charge(amountAtomic) {
       pending += amountAtomic;
@@ -85,12 +90,11 @@ function createChannelState(): ChannelState {
     uncharge(amountAtomic) {
       pending -= amountAtomic;
     },
-    durable(paymentId, amountAtomic, voucher) {
+    durable(paymentId, amountAtomic) {
       pending -= amountAtomic;
       base += amountAtomic;
       durableTotal += amountAtomic;
       durable.set(paymentId, amountAtomic);
-      if (!signed || voucher.maxClaimable > signed.maxClaimable) signed = voucher;
       wake();
     },
     ingested(paymentId) {
@@ -102,6 +106,9 @@ function createChannelState(): ChannelState {
     },
     mark: () => durableTotal,
     signed: () => signed,
+    sign(voucher) {
+      if (!signed || voucher.maxClaimable > signed.maxClaimable) signed = voucher;
+    },
     turn() {
       if (users >= MAX_CHANNEL_WAITERS) return undefined;
       users++;

@@ -1,14 +1,22 @@
-import type { LogSink, PaymentDesk, StoredRecord } from "@assay/protocol";
+import { AssayError } from "@assay/core";
+import { toHex } from "@assay/x402";
+import type { PaymentRequired } from "@assay/x402";
+import type { LogSink, PaymentDesk, PaymentDone, PaymentHeaders, PricedUse, StoredRecord } from "@assay/protocol";
 import { startFollower } from "./follow.ts";
 import type { Follower } from "./follow.ts";
 import type { PaidRecord } from "./ingest.ts";
 import type { DeskModules, DeskOptions } from "./modules.ts";
+import { createChannels } from "./channel-state.ts";
 import { createOpenPayments } from "./open-payments.ts";
 import { refused, unpaid } from "./problem.ts";
+import type { Refused } from "./problem.ts";
+import { refundChannel } from "./refund.ts";
 import { readRequest } from "./request.ts";
 import { releaseExpired, releaseLeft } from "./rows.ts";
 import { admit, copyOfCharged, databaseRefusal, takeDirect } from "./take.ts";
-import type { Answer, Paying, TakeContext } from "./take.ts";
+import type { Admitted, Answer, Paying, TakeContext } from "./take.ts";
+import { takeOnChannel } from "./take-channel.ts";
+import type { OnChannel } from "./take-channel.ts";
 import { createPricing } from "./terms.ts";
 import type { DeskQuote } from "./terms.ts";
 
@@ -30,6 +38,8 @@ export type Desk = PaymentDesk & {
   readonly close: () => Promise<void>;
 };
 
+/** A refund is bound to its channel, and to no request. */
+const NO_FINGERPRINT = new Uint8Array(32);
 /** How often claims whose signatures ended are looked for, milliseconds. */
 const SWEEP_MS = 60_000;
 
@@ -40,6 +50,7 @@ const SWEEP_MS = 60_000;
 export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
   const pricing = createPricing(modules, options);
   const entries = createOpenPayments();
+  const channels = createChannels();
   const context: TakeContext = {
     modules,
     options,
@@ -54,15 +65,47 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
 
   const take = async (paying: Paying): Promise<Answer> => {
     const { suite } = modules;
-    const { payload } = paying.request;
     const admitted = admit(context, paying);
     if ("ok" in admitted) {
       const copy = await copyOfCharged(context, paying);
       return copy ?? unpaid(suite, admitted.code, admitted.message, pricing.required(paying.quote, admitted.code));
     }
-    if (payload.scheme === "batch-settlement")
-      return refused(400, "payment_scheme_unsupported", "Channels are not open.");
-    return takeDirect(context, admitted);
+    const channel = onChannel(admitted);
+    if (!channel) return takeDirect(context, admitted);
+    if (channel.payment.kind === "refund")
+      return refused(400, "payment_not_a_payment", "A refund pays for nothing: ask for it with a GET.");
+    return takeOnChannel(context, channel);
+  };
+
+  const onChannel = (admitted: Admitted): OnChannel | undefined => {
+    const { payment } = admitted.request.payload;
+    if (payment.kind !== "voucher" && payment.kind !== "deposit" && payment.kind !== "refund") return undefined;
+    const channelId = toHex(payment.voucher.channelId);
+    return { ...admitted, payment, channelId, state: channels.get(channelId) };
+  };
+
+  const refund = async (
+    use: PricedUse,
+    headers: PaymentHeaders,
+    signal: AbortSignal,
+  ): Promise<PaymentDone | Refused> => {
+    const { suite } = modules;
+    const quote = pricing.quote(use) ?? pricing.anything(use);
+    if (!quote) throw new AssayError("payment_unavailable", "This gateway takes no token.");
+    const required = (error: string): PaymentRequired => pricing.required(quote, error);
+    const request = readRequest(suite, headers, required);
+    if (request.kind === "problem") return request;
+    if (!started) return starting();
+    const admitted = admit(context, { quote, request, fingerprint: NO_FINGERPRINT, signal });
+    if ("ok" in admitted) return unpaid(suite, admitted.code, admitted.message, required(admitted.code));
+    const channel = onChannel(admitted);
+    if (channel?.payment.kind !== "refund")
+      return refused(400, "payment_not_a_refund", "A GET gives a channel's rest back, and nothing is paid by it.");
+    try {
+      return await refundChannel(context, channel);
+    } catch (error) {
+      return databaseRefusal(error);
+    }
   };
 
   const sweep = async (): Promise<void> => {
@@ -79,14 +122,14 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
       const own = quoteOf(quote);
       const request = readRequest(modules.suite, headers, (error) => pricing.required(own, error));
       if (request.kind === "problem") return request;
-      if (!started)
-        return refused(503, "payments_starting", "Payments are not taken yet: the ledger is reading the log.", 1);
+      if (!started) return starting();
       try {
         return await take({ quote: own, request, fingerprint, signal });
       } catch (error) {
         return databaseRefusal(error);
       }
     },
+    ...(options.receiverAuthorizer === undefined ? {} : { refund }),
     async start(log, decode) {
       if (follower) throw new TypeError("A desk is started once.");
       follower = startFollower({
@@ -115,6 +158,10 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
       await follower?.stop();
     },
   };
+}
+
+function starting(): Refused {
+  return refused(503, "payments_starting", "Payments are not taken yet: the ledger is reading the log.", 1);
 }
 
 function quoteOf(quote: object): DeskQuote {

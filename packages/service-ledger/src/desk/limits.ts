@@ -16,8 +16,8 @@ export const SETTLE_RETRY_S = 3;
 export const DENY_MS = 24 * 60 * 60 * 1000;
 /** Characters of an idempotency key. */
 export const MAX_KEY_LENGTH = 128;
-/** A first deposit that is announced: this many of the quote, as the stock server has it. */
-export const MIN_DEPOSIT_QUOTES = 10n;
+/** The least first deposit, in quotes: what clients deposit that were not told. */
+export const MIN_DEPOSIT_QUOTES = 5n;
 /** A channel's payer may take its money back after this long, unless told otherwise: a day, in seconds. */
 export const DEFAULT_WITHDRAW_DELAY_S = 86_400;
 /** How long a voucher may wait for others on its channel, milliseconds. */
@@ -32,8 +32,6 @@ export const CHANNEL_POLL_MS = 250;
 export const MAX_CHANNELS_KEPT = 10_000;
 /** What the chain said of a channel holds for this long, milliseconds, and for a third of its withdraw delay at most. */
 export const CHANNEL_FRESH_MS = 5 * 60 * 1000;
-/** Waiting for the transaction that gives a channel's rest back, milliseconds. */
-export const REFUND_WAIT_MS = 30_000;
 /** Whole tokens that a payer may owe unseen, unless told otherwise. */
 export const DEFAULT_UNSETTLED_TOKENS = 1n;
 /** Whole tokens that a payer with a known balance may owe, unless told otherwise. */
@@ -46,3 +44,5 @@ export const STANDING_FRESH_MS = 5_000;
 export const CLAIM_TRIES = 3;
 /** A claim outlives its signature by this before others free it: generations run long, seconds. */
 export const EXPIRED_GRACE_S = 3_600;
+/** How long a channel's row is good for what an answer says of it, milliseconds; what may be charged is always asked. */
+export const ROW_FRESH_MS = 2_000;

@@ -1,7 +1,7 @@
 import type { Deployments } from "@assay/contracts";
 import type { Database } from "@assay/driver-postgres";
 import type { Listings } from "@assay/protocol";
-import type { Address, ChannelConfig, EvmSuite, Hex, Voucher } from "@assay/x402";
+import type { Address, EvmSuite, Hex } from "@assay/x402";
 
 /** What is asked of a chain about a payer before work is done. */
 export type FactsAsked = {
@@ -53,17 +53,6 @@ export type DeskChain = {
   readonly channel: (channelId: Hex) => Promise<ChannelFacts>;
 };
 
-/** A payer asks for the rest of its channel back. */
-export type RefundAsked = {
-  readonly channelId: Hex;
-  readonly channel: ChannelConfig;
-  /** The highest voucher that its payer signed, and what of it was charged: to be claimed first. */
-  readonly voucher: Voucher;
-  readonly chargedAtomic: bigint;
-  /** What to give back; everything that was not charged when absent. */
-  readonly amountAtomic?: bigint;
-};
-
 export type DeskEvent =
   /** The log holds two receipts for one payment: the first was charged, this one is not. It must never happen. */
   | { readonly type: "doubled"; readonly paymentId: Hex; readonly logIndex: number }
@@ -82,8 +71,14 @@ export type DeskModules = {
   readonly chain?: DeskChain;
   /** Milliseconds since 1970. */
   readonly now: () => number;
-  /** Gives a channel's rest back on chain; resolves with the transaction. Without it refunds are refused. */
-  readonly refund?: (asked: RefundAsked) => Promise<{ readonly transaction: Hex; readonly amountAtomic: bigint }>;
+  /**
+   * Claims what was charged on a channel and gives its payer the rest, or `amountAtomic` of it; resolves once a block has
+   * it. Without it refunds are refused.
+   */
+  readonly refund?: (
+    channelId: Hex,
+    amountAtomic?: bigint,
+  ) => Promise<{ readonly transaction: Hex; readonly amountAtomic: bigint }>;
   /** Told of payments that became due, for the settler. */
   readonly onDue?: (paymentIds: readonly Hex[]) => void;
   readonly onEvent?: (event: DeskEvent) => void;

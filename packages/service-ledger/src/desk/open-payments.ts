@@ -16,7 +16,8 @@ export type OpenEntry = {
 export type OpenPayments = {
   readonly get: (paymentId: Hex) => OpenEntry | undefined;
   readonly add: (entry: OpenEntry) => void;
-  readonly remove: (paymentId: Hex) => void;
+  /** Forgets an entry, and not another that took its place. */
+  readonly remove: (entry: OpenEntry) => void;
   readonly size: () => number;
   /** Forgets those whose receipts lie below `logIndex`: their rows have them. */
   readonly settledBelow: (logIndex: number) => void;
@@ -27,7 +28,9 @@ export function createOpenPayments(): OpenPayments {
   return {
     get: (paymentId) => entries.get(paymentId),
     add: (entry) => void entries.set(entry.paymentId, entry),
-    remove: (paymentId) => void entries.delete(paymentId),
+    remove(entry) {
+      if (entries.get(entry.paymentId) === entry) entries.delete(entry.paymentId);
+    },
     size: () => entries.size,
     settledBelow(logIndex) {
       for (const entry of entries.values()) {

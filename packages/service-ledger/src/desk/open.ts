@@ -5,7 +5,7 @@ import { encodeInstruction } from "../instruction.ts";
 import type { SettlementMode } from "../instruction.ts";
 import { listingDigest } from "../listings/listing.ts";
 import type { ChannelRow } from "./rows.ts";
-import { plainRequirement, voucherOf } from "./rows.ts";
+import { plainRequirement } from "./rows.ts";
 import type { OpenEntry } from "./open-payments.ts";
 import type { DeskQuote, Pricing } from "./terms.ts";
 import type { PaymentRequirements } from "@assay/x402";
@@ -41,7 +41,6 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
   const { suite, pricing, takenBy, release } = modules;
   const { entry, quote, requirement, payload, payer, settlement } = taken;
   const { scheme, network } = requirement;
-  const voucher = voucherOf({ payload });
   let charged: bigint | undefined;
   let released = false;
 
@@ -136,7 +135,7 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
         durable(receipt: DurableReceipt) {
           if (entry.receipt) return;
           entry.receipt = receipt;
-          if (voucher) entry.channel?.durable(entry.paymentId, amountAtomic, voucher.voucher);
+          entry.channel?.durable(entry.paymentId, amountAtomic);
         },
       };
     },

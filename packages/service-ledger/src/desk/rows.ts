@@ -379,3 +379,29 @@ export async function releaseExpired(database: Database, nowMs: number, takenBy:
   );
   return rowCount;
 }
+
+/** Caps of what is under way on a channel, in all gateways. */
+export async function reservedOn(database: Database, channelId: Uint8Array): Promise<bigint> {
+  const { rows } = await database.query(
+    `SELECT COALESCE(SUM(cap_atomic), 0)::text AS reserved FROM assay.payments
+     WHERE channel_id = decode($1, 'hex') AND state = 'taken'`,
+    [hex(channelId)],
+    BOUNDED,
+  );
+  return numeric(rows[0]?.["reserved"]);
+}
+
+/** Takes an amount out of what a channel may promise, until the chain is asked again. */
+export async function lowerBalance(
+  database: Database,
+  channelId: Uint8Array,
+  amountAtomic: bigint,
+  nowMs: number,
+): Promise<void> {
+  await database.query(
+    `UPDATE assay.channels SET balance = GREATEST(balance - $2::numeric, 0), observed_at_ms = 0, updated_at_ms = $3::bigint
+     WHERE channel_id = decode($1, 'hex')`,
+    [hex(channelId), amountAtomic.toString(), nowMs],
+    BOUNDED,
+  );
+}

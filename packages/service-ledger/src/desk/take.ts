@@ -116,9 +116,9 @@ export async function takeDirect(context: TakeContext, admitted: Admitted): Prom
     const facts = askFacts(modules.suite, modules.chain, request.payload.payment, verdict.payer, quote.terms.token);
     // Whoever fails first is the answer; the other's failure is not to end the process.
     facts.catch(() => undefined);
-    const standing = await claim(context, admitted);
+    const standing = await claim(context, admitted, entry);
     if ("kind" in standing) {
-      entries.remove(paymentId);
+      entries.remove(entry);
       return standing;
     }
     const judged = await judge(context, admitted, await facts, standing);
@@ -186,7 +186,7 @@ export function claimOf(context: TakeContext, admitted: Admitted): Claim {
 }
 
 /** Claims the row, or says to whom it belongs already. */
-async function claim(context: TakeContext, admitted: Admitted): Promise<Standing | Answer> {
+async function claim(context: TakeContext, admitted: Admitted, entry: OpenEntry): Promise<Standing | Answer> {
   const { database } = context.modules;
   const { quote, verdict, requirement, paymentId, fingerprint, request } = admitted;
   const { writing } = context;
@@ -211,7 +211,7 @@ async function claim(context: TakeContext, admitted: Admitted): Promise<Standing
         unsettledPermit2: standing.unsettledPermit2 + beside,
         risked: standing.risked + beside,
       };
-    const answer = await known(context, paymentId, verdict.payer, request.key, fingerprint);
+    const answer = await known(context, paymentId, verdict.payer, request.key, fingerprint, entry);
     if (answer) return answer;
   }
   return refused(409, "payment_in_flight", "This payment is being taken back; send it again.", IN_FLIGHT_RETRY_S);
@@ -219,7 +219,7 @@ async function claim(context: TakeContext, admitted: Admitted): Promise<Standing
 
 /**
  * What the rows say of a payment, or of its idempotency key. Undefined when they say nothing (any more): then the claim
- * is free. A row of this process that it knows nothing of could not be taken back before, and is now.
+ * is free. A row of this process that nobody in it works for (`own` asks) could not be taken back before, and is now.
  */
 export async function known(
   context: TakeContext,
@@ -227,14 +227,13 @@ export async function known(
   payer: Address,
   key: string | undefined,
   fingerprint: Uint8Array,
+  own?: OpenEntry,
 ): Promise<Answer | undefined> {
   const { database } = context.modules;
   const rows = await knownPayments(database, paymentId, payer, key);
   for (const row of rows) {
-    const lost =
-      row.receipt === undefined &&
-      row.takenBy === context.takenBy &&
-      (row.paymentId === paymentId || context.entries.get(row.paymentId) === undefined);
+    const entry = context.entries.get(row.paymentId);
+    const lost = row.receipt === undefined && row.takenBy === context.takenBy && (!entry || entry === own);
     if (!lost) return judgeKnown(context, row, paymentId, fingerprint);
     await releaseClaim(database, row.paymentId, context.takenBy);
   }
@@ -396,7 +395,7 @@ export async function release(context: TakeContext, entry: OpenEntry): Promise<v
   } catch (error) {
     onEvent?.({ type: "stuck", paymentId: entry.paymentId, error });
   } finally {
-    context.entries.remove(entry.paymentId);
+    context.entries.remove(entry);
     entry.channel?.wake();
   }
 }

@@ -28,6 +28,8 @@ export type Pricing = {
   readonly quote: (use: PricedUse) => DeskQuote | undefined;
   /** What is charged by the listing of `subject`, at most the cap. */
   readonly charge: (quote: DeskQuote, subject: ListingSubject, used: MeteredUse) => bigint;
+  /** What a GET on a resource without a price of its own may be paid in: every token, for nothing in particular. */
+  readonly anything: (use: PricedUse) => DeskQuote | undefined;
   readonly required: (quote: DeskQuote, error: string, accepts?: readonly PaymentRequirements[]) => PaymentRequired;
 };
 
@@ -89,6 +91,13 @@ export function createPricing(
       const { payTo, payees } = payeesOf(priced);
       const accepts = acceptsOf(token, capAtomic, payTo, options);
       return { use, asset: token.symbol, capAtomic, terms: { token, listings: found, payTo, payees, accepts } };
+    },
+    anything(use) {
+      const [token] = deployments.tokens;
+      if (!token) return undefined;
+      const accepts = deployments.tokens.flatMap((each) => acceptsOf(each, 1n, options.payTo, options));
+      const terms = { token, listings: new Map<ListingSubject, Listing>(), payTo: options.payTo, payees: [], accepts };
+      return { use, asset: token.symbol, capAtomic: 1n, terms };
     },
     charge({ use, capAtomic, terms }, subject, used) {
       if (!use.subjects.includes(subject)) throw new TypeError(`${subject} is not one of the quote's subjects.`);
