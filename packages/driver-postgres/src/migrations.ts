@@ -244,10 +244,27 @@ ALTER TABLE assay.anchor_batches
 CREATE INDEX anchor_batches_range ON assay.anchor_batches (network, from_index, to_index);
 `;
 
+const FACILITATOR = `
+-- What was settled for other servers. A row without a result is under way; the chain's nonces say what really happened, so
+-- old rows can go.
+CREATE TABLE assay.facilitator_settlements (
+  key            text   PRIMARY KEY,
+  caller         text   NOT NULL,
+  digest         text   NOT NULL,
+  network        text   NOT NULL,
+  sender         text   NOT NULL,
+  job_id         text   NOT NULL UNIQUE,
+  result         text,
+  created_at_ms  bigint NOT NULL
+);
+CREATE INDEX facilitator_settlements_age ON assay.facilitator_settlements (created_at_ms);
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
   { version: 2, name: "payments, channels, transactions and batches", sql: PAYMENTS },
   { version: 3, name: "deposits, and claims of vouchers", sql: CLAIMS },
   { version: 4, name: "anchored entries as they were signed", sql: ANCHORS },
+  { version: 5, name: "settlements for others", sql: FACILITATOR },
 ];

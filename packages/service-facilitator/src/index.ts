@@ -2,6 +2,7 @@ export { createCallers } from "./callers.ts";
 export type { CallerEntry, Callers } from "./callers.ts";
 export { createCatalogue } from "./catalogue.ts";
 export type { Catalogue } from "./catalogue.ts";
+export { createDatabaseStore } from "./database-store.ts";
 export { createExternalFacilitator } from "./external.ts";
 export type { ExternalFacilitatorOptions, FacilitatorEndpoint } from "./external.ts";
 export { createFacilitator } from "./facilitator.ts";

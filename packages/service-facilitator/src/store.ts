@@ -39,8 +39,8 @@ export type SettlementStore = {
 };
 
 /**
- * A store in memory: results are kept for `keepMs` and at most `maxRecords` of them, the oldest results going first. What
- * is still open is never forgotten. After a restart the chain's own nonces refuse what was settled before.
+ * A store in memory: records are kept for `keepMs`, and of results at most `maxRecords`, the oldest going first. What is
+ * still open is forgotten by its age alone. After a restart the chain's own nonces refuse what was settled before.
  */
 export function createMemoryStore(options: {
   readonly keepMs: number;
@@ -51,6 +51,10 @@ export function createMemoryStore(options: {
   const finished = new Map<string, SettlementRecord>();
   const sweep = (): void => {
     const before = options.now() - options.keepMs;
+    for (const [key, { createdAtMs }] of open) {
+      if (createdAtMs > before) break;
+      open.delete(key);
+    }
     for (const [key, { createdAtMs }] of finished) {
       if (createdAtMs > before && open.size + finished.size < options.maxRecords) break;
       finished.delete(key);
