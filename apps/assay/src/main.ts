@@ -4,12 +4,15 @@ import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
+import { AssayError } from "@assay/core";
 import { EXIT } from "./cli/exit-codes.ts";
 import { renderError } from "./cli/render-error.ts";
 import { runCli } from "./cli/run-cli.ts";
 import { styleFor } from "./cli/style.ts";
 import type { RunningServer, Sink, World } from "./cli/world.ts";
 import { parseConfig } from "./config.ts";
+import type { Config } from "./config.ts";
+import type { MoneyConfig } from "./server/money/open-money.ts";
 
 /** Put in by the bundler; a run from source has none. */
 declare const ASSAY_VERSION: string | undefined;
@@ -73,6 +76,34 @@ function childProgram(source: string, bundled: string): { childEntry: string; no
 const ortChild = childProgram("packages/driver-ort/src/child/main.ts", "ort-child.js");
 const ggufChild = childProgram("packages/driver-gguf/src/child/main.ts", "gguf-child.js");
 const languageChild = childProgram("packages/driver-llm/src/child/main.ts", "llm-child.js");
+const settler = childProgram("packages/service-ledger/src/settle/main.ts", "settler.js");
+
+/** What the environment says of the chain; the embedded one when it says nothing. */
+function moneyOf(config: Config): Omit<MoneyConfig, "eager"> | undefined {
+  const chain = config.chain?.reveal() ?? "31337";
+  if (chain === "off") return undefined;
+  const common = {
+    settler: { entry: settler.childEntry, ...(settler.nodeArgs ? { nodeArgs: settler.nodeArgs } : {}) },
+    ...(config.payTo === undefined ? {} : { payTo: config.payTo }),
+  };
+  const file = config.chainFile === undefined ? {} : { file: resolve(config.chainFile) };
+  if (chain === "31337" || chain === "84532" || chain === "8453")
+    return { ...common, chain: { kind: "embedded", profile: Number(chain) as 31337 | 84532 | 8453, ...file } };
+  if (config.chainFile === undefined || config.chainKeys === undefined || config.payTo === undefined)
+    throw new AssayError("config_invalid", "A chain of one's own needs more than its address.", {
+      hints: ["Set ASSAY_CHAIN_FILE, ASSAY_CHAIN_KEYS and ASSAY_PAY_TO as well.", "See .env.example for all of them."],
+    });
+  return {
+    ...common,
+    chain: {
+      kind: "rpc",
+      url: chain,
+      file: resolve(config.chainFile),
+      keys: resolve(config.chainKeys),
+      payTo: config.payTo,
+    },
+  };
+}
 
 // A person at both ends: what is typed is a conversation, and the prompt is seen.
 async function readLine(prompt: string): Promise<string | undefined> {
@@ -121,6 +152,7 @@ function createWorld(): World {
       }),
     async startServer({ quiet, ...options }): Promise<RunningServer> {
       const { startServer } = await import("./server/start-server.ts");
+      const money = moneyOf(config);
       const server = await startServer({
         ...options,
         ...ortChild,
@@ -128,6 +160,8 @@ function createWorld(): World {
         ggufChild,
         ...(config.llamaDirectory === undefined ? {} : { llamaDirectory: resolve(config.llamaDirectory) }),
         ...(config.auditShare === undefined ? {} : { auditShare: config.auditShare }),
+        // A server of one command has a chain only where something has a price or asks for it.
+        ...(money ? { money: { ...money, eager: !quiet } } : {}),
         home,
         version,
         witnesses: config.witnesses,

@@ -37,3 +37,4 @@ export { moneyOf } from "./reports/money.ts";
 export type { Money, ReportedAsset } from "./reports/money.ts";
 export { createChainChecks } from "./checks/chain-checks.ts";
 export type { ChainCheckModules } from "./checks/chain-checks.ts";
+export { createDeskChain } from "./desk/chain.ts";

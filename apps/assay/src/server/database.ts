@@ -9,14 +9,23 @@ import {
   startEmbeddedPostgres,
 } from "@assay/driver-postgres";
 import { describe } from "@assay/service-gateway";
+import type { Database } from "@assay/driver-postgres";
 import type { Stores } from "./deferred-index.ts";
+
+export type StartedDatabase = {
+  readonly stores: Stores;
+  readonly database: Database;
+  /** Address for other connections to it, of other threads or processes. */
+  readonly url: string;
+  readonly close: () => Promise<void>;
+};
 
 /** Starts the embedded PostgreSQL under `directory`, or connects to the one at `databaseUrl`, and migrates it. */
 export async function startDatabase(
   databaseUrl: string | undefined,
   directory: string,
   logger: Logger,
-): Promise<{ stores: Stores; close: () => Promise<void> }> {
+): Promise<StartedDatabase> {
   let url = databaseUrl;
   let stop: () => Promise<void> = () => Promise.resolve();
   if (url === undefined) {
@@ -44,6 +53,8 @@ export async function startDatabase(
     throw error;
   }
   return {
+    database,
+    url,
     stores: {
       index: createIndexStore(database),
       secrets: createSecretStore(database),

@@ -130,13 +130,14 @@ export function followAdmissions(
   registry: NodeRegistry,
   path: string,
   logger: Logger,
-): { readonly settled: () => Promise<void>; readonly stop: () => Promise<void> } {
+  chain: () => Trust["chains"][number] | undefined = () => undefined,
+): { readonly settled: () => Promise<void>; readonly extend: () => void; readonly stop: () => Promise<void> } {
   let last: Promise<void> = Promise.resolve();
   const extend = async (): Promise<void> => {
     const text = await readFileIfThere(path);
     if (text === undefined) return;
     const trust = parseTrust(text);
-    const extended = withParties(trust, registry);
+    const extended = withChain(withParties(trust, registry), chain());
     if (extended !== trust) await writeFileAtomic(path, `${JSON.stringify(trustView(extended), null, 2)}\n`, 0o644);
   };
   const follow = (): void => {
@@ -148,11 +149,18 @@ export function followAdmissions(
   const unlisten = registry.onChange(follow);
   return {
     settled: () => last,
+    extend: follow,
     async stop() {
       unlisten();
       await last;
     },
   };
+}
+
+/** `trust` with a chain that it does not name; the same object when it does. What a person wrote of one stays. */
+export function withChain(trust: Trust, chain: Trust["chains"][number] | undefined): Trust {
+  if (!chain || trust.chains.some((known) => known.chain === chain.chain)) return trust;
+  return { ...trust, chains: [...trust.chains, chain] };
 }
 
 /**

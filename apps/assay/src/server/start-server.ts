@@ -7,7 +7,9 @@ import { AssayError, isAssayError } from "@assay/core";
 import { openBlobStore } from "@assay/driver-blobs";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
 import type { openLog } from "@assay/driver-log";
+import { nativeEvmSuite } from "@assay/driver-chain";
 import { createOrtRuntime } from "@assay/driver-ort";
+import { paymentRequiredV1 } from "@assay/x402";
 import { exportAir, receiptJson, trustView, viewReceipt } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import {
@@ -15,11 +17,13 @@ import {
   createAuth,
   createExporter,
   createItemMemory,
-  createMetrics,
   createOpeningVault,
+  createPayments,
   createRecorder,
+  createSweep,
   describe,
   followLog,
+  mountLedgerApi,
   mountRouteApi,
   openLogState,
   ownerOf,
@@ -40,8 +44,11 @@ import { deferStores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { joinLog, openOwnLog } from "./log-place.ts";
 import type { LogPlace, PeerConfig } from "./log-place.ts";
+import { serverMetrics } from "./metrics.ts";
+import { openMoney } from "./money/open-money.ts";
+import type { Money, MoneyConfig } from "./money/open-money.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
-import { createNodes, followAdmissions, openNodeBook, withParties } from "./nodes.ts";
+import { createNodes, followAdmissions, openNodeBook, withChain, withParties } from "./nodes.ts";
 import type { Nodes } from "./nodes.ts";
 import { openParties } from "./parties.ts";
 import { pooledRandom } from "./randomness.ts";
@@ -49,7 +56,7 @@ import { readThrough } from "./read-through.ts";
 import { recentReceipts } from "./recent.ts";
 import { followRoots } from "./roots.ts";
 import { routeTensors } from "./tensors.ts";
-import { openText } from "./text.ts";
+import { documentFile, openText } from "./text.ts";
 import type { TextConfig } from "./text.ts";
 import { startWitnessing } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
@@ -90,6 +97,8 @@ export type ServerConfig = {
   readonly version: string;
   /** The gateway that owns the log's files: this one is then a second gateway, over the same database. */
   readonly peer?: PeerConfig;
+  /** What payments are taken with; without it nothing has a price. */
+  readonly money?: MoneyConfig;
   /** Where this machine is, as its operator declares it: two capital letters. */
   readonly country?: string;
   /** Passed to the log, so that a test may take the disk away. */
@@ -104,6 +113,8 @@ export type RunningServer = {
   readonly runtime: ReturnType<typeof createOrtRuntime>;
   /** Resolves when the database is there and the index has caught up; rejects when it did not start. */
   readonly databaseReady: Promise<void>;
+  /** Chain, ledger and settler; absent where nothing can have a price. */
+  readonly money?: Pick<Money, "ready" | "begun">;
   /** Empties every derived table and makes it again from the log; resolves with the fingerprints before and after. */
   readonly rebuildIndex: () => Promise<{ readonly before: string; readonly after: string }>;
   /** Stops taking work, answers what is under way, makes everything durable, stops the children. */
@@ -111,6 +122,11 @@ export type RunningServer = {
 };
 
 const STATE_SAVE_MS = 5000;
+/** Settling begins when the index has what the log has: a minute's work for a few hundred thousand records. */
+const INDEX_CATCHES_UP_MS = 600_000;
+/** How often answers are erased whose day is over. */
+const SWEEP_ANSWERS_MS = 10 * 60_000;
+const evm = nativeEvmSuite();
 /** A list waits this long for the index to have what was logged before it was asked for; usually it takes a tenth. */
 const INDEXED_WAIT_MS = 250;
 /** Log lines gather to this size, or for a second, before they are written: one write a line would be felt. */
@@ -195,9 +211,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
             logger.warn({ err: describe(error) }, "index is behind the log");
         },
       });
+    let money: Money | undefined;
     const onRecorded = (decoded: readonly DecodedRecord[], next: number): void => {
       state.apply(decoded, next);
       indexer?.offer(decoded);
+      money?.ingest(decoded, next);
     };
     const book = await openNodeBook({ path: at("nodes.json"), state, log, suite, now });
     const recorder = createRecorder({
@@ -266,6 +284,29 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     undo.push(() => nodes.close());
     const random = pooledRandom();
     const node = createNode({ runtime, suite, now, random });
+    // A chain that is begun anew has contracts of the same addresses: what is trusted once stays true.
+    let trustChain = (): void => undefined;
+    const opened = config.money
+      ? await openMoney(config.money, {
+          at,
+          keystore,
+          log,
+          blobs,
+          recorder,
+          suite,
+          database: starting,
+          indexed: async () => indexer?.settled(log.size(), INDEX_CATCHES_UP_MS),
+          settles: place.own !== undefined,
+          host: config.host,
+          now,
+          logger,
+          onRunning: () => trustChain(),
+        })
+      : undefined;
+    money = opened;
+    undo.push(async () => {
+      await opened?.close();
+    });
     const roots = followRoots(log, logger);
     undo.push(() => roots.stop());
     const text = await openText(config, {
@@ -279,6 +320,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       checkpointRoot: roots.latest,
       nodes: () => book.registry.candidates(),
       nodeExecutor: (subject) => executorOf(nodes, subject),
+      ...(opened ? { listingOf: opened.listings.get, decimalsOf: opened.decimalsOf } : {}),
       logger,
     });
     undo.push(() => text.close());
@@ -329,7 +371,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       await writeFileAtomic(at("trust.json"), `${JSON.stringify(trustView(trust), null, 2)}\n`, 0o644);
     }
 
-    const admissions = followAdmissions(book.registry, at("trust.json"), logger);
+    const admissions = followAdmissions(book.registry, at("trust.json"), logger, () => opened?.trusted());
+    trustChain = admissions.extend;
+    trustChain();
     undo.push(() => admissions.stop());
 
     // One process follows the log for the database; a second gateway follows it for what it keeps in memory.
@@ -372,34 +416,30 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     });
 
     const recent = recentReceipts();
-    const metrics = createMetrics([
-      { name: "assay_log_records", help: "Records in the log.", read: () => log.size() },
-      {
-        name: "assay_index_lag_records",
-        help: "Records that the log has and the index lacks.",
-        read: () => indexer?.lag().records ?? 0,
-      },
-      { name: "assay_receipts_pending", help: "Receipts that wait to be written.", read: () => recorder.pending() },
-      { name: "assay_runtime_children", help: "Runtime child processes.", read: () => runtime.stats().children },
-      { name: "assay_runtime_sessions", help: "Warm model sessions.", read: () => runtime.stats().sessions },
-      {
-        name: "assay_runtime_session_bytes",
-        help: "Estimated memory of warm sessions.",
-        read: () => runtime.stats().sessionBytes,
-      },
-      {
-        name: "assay_runtime_queued_requests",
-        help: "Requests that wait for a session.",
-        read: () => runtime.stats().queued,
-      },
-      {
-        name: "assay_runtime_restarts",
-        help: "Child processes that had to be replaced.",
-        read: () => runtime.stats().restarts,
-      },
-      { name: "assay_process_resident_bytes", help: "Memory of this process.", read: () => process.memoryUsage.rss() },
-    ]);
+    const metrics = serverMetrics({ log, recorder, runtime, lagRecords: () => indexer?.lag().records ?? 0 });
     const vault = createOpeningVault(keystore.secret("openings"));
+    const payments = opened
+      ? createPayments({
+          desk: opened.desk,
+          log,
+          vault,
+          suite,
+          metrics,
+          now,
+          individual: opened.individual,
+          v1: (required) => paymentRequiredV1(evm, required),
+          onError: (error) => logger.warn({ err: describe(error) }, "payment"),
+        })
+      : undefined;
+    if (payments && place.own) {
+      const sweep = createSweep({ log, cursor: documentFile(at("answers-swept.json")) });
+      const sweeper = setInterval(
+        () => void sweep(now()).catch((error: unknown) => logger.warn({ err: describe(error) }, "answers not swept")),
+        SWEEP_ANSWERS_MS,
+      );
+      sweeper.unref();
+      undo.push(() => Promise.resolve(clearInterval(sweeper)));
+    }
     const exporter = createExporter({
       log,
       index: stores.index,
@@ -420,7 +460,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       vault,
       auth,
       metrics,
-      trust: () => withParties(trust, book.registry),
+      trust: () => withChain(withParties(trust, book.registry), opened?.trusted()),
       logKeys: place.trusted.keys,
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
@@ -430,9 +470,12 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       },
       ready: () => readiness([place.problem(), strange]),
       textModels: () => text.router.textModels(),
+      payments,
+      ...(opened ? { listings: opened.listings, describeListing: opened.describeListing } : {}),
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     mountRouteApi(api, { auth, ...text });
+    if (opened) mountLedgerApi(api, { auth, ledger: opened.reports });
     nodes.routes(api);
     const gateway = await startGateway(
       {
@@ -451,6 +494,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
             network: nodes.network,
           }),
           auditor,
+          payments,
           model: servable,
           rawInput: async (model) => {
             const { signature } = await hub.facts(hub.catalogue.resolve(model.name, model.version));
@@ -478,6 +522,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           vault,
           suite,
           auditor,
+          payments,
           onReceipt: recent.add,
           auth,
           metrics,
@@ -503,6 +548,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       log,
       runtime,
       databaseReady,
+      ...(opened ? { money: opened } : {}),
       async rebuildIndex() {
         await starting;
         await indexer?.settled(log.size(), 60_000);

@@ -26,6 +26,7 @@ import type {
   LocalNode,
   RoutedUpstream,
   Router,
+  RouterModules,
   Upstream,
   UpstreamStore,
 } from "@assay/service-gateway";
@@ -61,6 +62,9 @@ export type TextModules = {
   readonly checkpointRoot: () => Uint8Array;
   readonly nodes: () => readonly NodeCandidate[];
   readonly nodeExecutor: (subject: string) => TextExecutor | undefined;
+  /** What models cost here, where anything has a price. */
+  readonly listingOf?: RouterModules["listingOf"];
+  readonly decimalsOf?: RouterModules["decimalsOf"];
   readonly logger: Logger;
 };
 
@@ -161,6 +165,8 @@ export async function openText(config: TextConfig, modules: TextModules): Promis
     contracts: () => contracts.list(),
     assurance,
     checkpointRoot: modules.checkpointRoot,
+    ...(modules.listingOf ? { listingOf: modules.listingOf } : {}),
+    ...(modules.decimalsOf ? { decimalsOf: modules.decimalsOf } : {}),
   });
   const unfollow = upstreams.onChange(() => {
     follow();
@@ -249,7 +255,7 @@ function hubText(hub: Hub, runs: boolean): Parameters<typeof createTextRouter>[0
   };
 }
 
-function documentFile(path: string): DocumentFile {
+export function documentFile(path: string): DocumentFile {
   return {
     async read() {
       try {

@@ -1,0 +1,142 @@
+import { readFile } from "node:fs/promises";
+import { AssayError, parseJson } from "@assay/core";
+import { canonicalAddresses, developmentProfiles } from "@assay/contracts";
+import type { Deployments } from "@assay/contracts";
+import type { FileKeystore } from "@assay/driver-crypto";
+import { openEmbeddedChain } from "@assay/driver-chain";
+import type { ChainNodeEvent, ChainProfile, Funding } from "@assay/driver-chain";
+import type { Address } from "@assay/x402";
+import { z } from "zod";
+import { accountsIn, developmentAccounts } from "./keys.ts";
+import type { ChainAccounts } from "./keys.ts";
+
+/** Which chain payments are settled on. */
+export type ChainConfig =
+  | { readonly kind: "embedded"; readonly profile: ChainProfile; readonly file?: string }
+  | {
+      readonly kind: "rpc";
+      readonly url: string;
+      readonly file: string;
+      readonly keys: string;
+      readonly payTo: Address;
+    };
+
+/** A chain that is there, with what this installation has on it. */
+export type ChainPlace = {
+  readonly rpcUrl: string;
+  readonly deployments: Deployments;
+  readonly accounts: ChainAccounts;
+  readonly payTo: Address;
+  readonly development: boolean;
+  /** Of a chain of our own alone. */
+  readonly faucet?: {
+    readonly fund: (address: Address, funding: Funding) => Promise<void>;
+    readonly reset: () => Promise<void>;
+  };
+  readonly close: () => Promise<void>;
+};
+
+const MAX_FILE_BYTES = 256 * 1024;
+
+const address = z
+  .string()
+  .regex(/^0x[0-9a-fA-F]{40}$/, "must be 0x and 40 hexadecimal digits")
+  .transform((text) => text.toLowerCase() as Address);
+const token = z.strictObject({
+  symbol: z.string().regex(/^[A-Z][A-Za-z0-9]{0,15}$/, "must be a symbol such as USDC"),
+  address,
+  decimals: z.int().min(0).max(36),
+  name: z.string().min(1).max(64),
+  version: z.string().min(1).max(16),
+  eip3009: z.boolean(),
+  eip2612: z.boolean(),
+});
+const tokens = z.array(token).max(64);
+/** More tokens of an embedded chain. */
+const moreTokens = z.strictObject({ tokens });
+/** What is deployed on another chain: ours by their addresses, the canonical ones where they are everywhere. */
+const deployed = z.strictObject({
+  chainId: z.int().min(1),
+  paymentBatcher: address,
+  receiptAnchor: address,
+  splitFactory: address,
+  tokens: tokens.min(1),
+});
+
+/** Tokens that a chain will take, before it is open: their symbols and decimals. Throws `chain_file_invalid`. */
+export async function knownTokens(
+  config: ChainConfig,
+): Promise<readonly { readonly symbol: string; readonly decimals: number }[]> {
+  if (config.kind === "rpc") return (await readDocument(config.file, deployed)).tokens;
+  const more = config.file === undefined ? [] : (await readDocument(config.file, moreTokens)).tokens;
+  return [developmentProfiles[config.profile].usdc, { symbol: "ASY", decimals: 18 }, ...more];
+}
+
+/** Opens the chain of `config`: starts the embedded one under `directory`, or reads what is known of the other. */
+export async function openChainPlace(
+  config: ChainConfig,
+  modules: {
+    readonly directory: string;
+    readonly keystore: FileKeystore;
+    readonly payTo: Address | undefined;
+    readonly onEvent: (event: ChainNodeEvent) => void;
+  },
+): Promise<ChainPlace> {
+  return config.kind === "embedded" ? embedded(config, modules) : elsewhere(config);
+}
+
+async function embedded(
+  { profile, file }: Extract<ChainConfig, { kind: "embedded" }>,
+  { directory, keystore, payTo, onEvent }: Parameters<typeof openChainPlace>[1],
+): Promise<ChainPlace> {
+  const more = file === undefined ? [] : (await readDocument(file, moreTokens)).tokens;
+  const { deployer, treasury, ...accounts } = developmentAccounts(keystore);
+  const chain = await openEmbeddedChain({
+    directory,
+    profile,
+    keys: {
+      deployer: deployer.address,
+      operators: [accounts.settler.address],
+      submitter: accounts.submitter.address,
+    },
+    onEvent,
+  });
+  return {
+    rpcUrl: chain.rpcUrl,
+    deployments: { ...chain.deployments, tokens: [...chain.deployments.tokens, ...more] },
+    accounts,
+    payTo: payTo ?? treasury.address,
+    development: true,
+    faucet: { fund: chain.fund, reset: chain.reset },
+    close: chain.close,
+  };
+}
+
+async function elsewhere(config: Extract<ChainConfig, { kind: "rpc" }>): Promise<ChainPlace> {
+  const { chainId, ...contracts } = await readDocument(config.file, deployed);
+  const accounts = await accountsIn(config.keys);
+  return {
+    rpcUrl: config.url,
+    deployments: { ...canonicalAddresses, chainId, network: `eip155:${chainId}`, ...contracts },
+    accounts,
+    payTo: config.payTo,
+    development: false,
+    close: () => Promise.resolve(),
+  };
+}
+
+async function readDocument<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
+  let value: unknown;
+  try {
+    value = parseJson(new Uint8Array(await readFile(path)), { maxBytes: MAX_FILE_BYTES, maxDepth: 4 });
+  } catch (cause) {
+    throw new AssayError("chain_file_invalid", "The file that ASSAY_CHAIN_FILE names cannot be read as JSON.", {
+      cause,
+    });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new AssayError("chain_file_invalid", "The file that ASSAY_CHAIN_FILE names is not what it has to be.", {
+    hints: parsed.error.issues.slice(0, 8).map(({ path: at, message }) => `${at.join(".") || "It"}: ${message}.`),
+  });
+}
