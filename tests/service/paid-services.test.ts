@@ -100,6 +100,7 @@ async function open(options: Options = {}): Promise<{ readonly server: TextServe
   const blobs = await openBlobStore({ directory: folder });
   const held = new Map<ListingSubject, Listing>();
   server = await openTextServer({
+    models: [{ name: "openai/gpt-5", kinds: ["chat"], price: { asset: "USDC", perCall: "1" } }],
     candidates: [{ name: "one", executor: scriptedExecutor(async function* none() {}) }],
     desk,
     infer: {
@@ -431,6 +432,15 @@ describe("prices", () => {
     expect(prices.map(({ subject }) => subject)).toEqual(["model:author/net", "service:storage", "model:openai/gpt-5"]);
     expect((await at(server_, "model:author/net", { method: "DELETE", headers: bearer("author") })).status).toBe(204);
     expect(await codeOf(await at(server_, "model:author/net"))).toEqual([404, "listing_not_found"]);
+  });
+
+  test("are shown with the models that have them", async () => {
+    const { server: server_ } = await open();
+    await put(server_, "model:openai/gpt-5", "op", { asset: "USDC", perMillionOutputTokens: "10" });
+    const models = await fetch(`${server_.url}/v1/models`);
+    expect(((await models.json()) as { data: unknown }).data).toEqual([
+      expect.objectContaining({ id: "openai/gpt-5", price: { asset: "USDC", perMillionOutputTokens: "10" } }),
+    ]);
   });
 
   test("of a private model are its owner's to see", async () => {

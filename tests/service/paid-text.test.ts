@@ -404,6 +404,19 @@ describe("once", () => {
     expect(await codeOf(await ask(at, { headers: payment("one", CAP) }))).toEqual([409, "answer_not_kept"]);
   });
 
+  test("an answer that another gateway has sealed is not here", async () => {
+    const { server: at } = await open();
+    await (await ask(at, { headers: payment("one", CAP) })).text();
+    const sealed = at.modules.vault;
+    Object.assign(sealed, {
+      answer: () => {
+        throw new AssayError("opening_unreadable", "It is sealed with another secret.");
+      },
+    });
+    expect(await codeOf(await ask(at, { headers: payment("one", CAP) }))).toEqual([409, "answer_not_kept"]);
+    expect(at.lines.join("")).toContain("another secret");
+  });
+
   test("an erased opening takes the answer with it", async () => {
     const { server: at } = await open();
     const first = await ask(at, { headers: payment("one", CAP) });

@@ -12,7 +12,16 @@ import {
   serverMetadataSchema,
   serverReadySchema,
 } from "@assay/protocol";
-import type { BlobStore, Datatype, IndexStore, Listings, LogSink, ReceiptRow, StoredRecord } from "@assay/protocol";
+import type {
+  BlobStore,
+  Datatype,
+  IndexStore,
+  Listing,
+  Listings,
+  LogSink,
+  ReceiptRow,
+  StoredRecord,
+} from "@assay/protocol";
 import { BUNDLE_MEDIA_TYPE, encodeBundle, trustView } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
@@ -256,6 +265,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
     logIndex: model.logIndex,
   });
 
+  const listingOf = (name: string): Listing | undefined => modules.listings?.get(`model:${name}`);
   const textModels = async (): Promise<readonly ListedTextModel[]> => (await modules.textModels?.()) ?? [];
 
   const visible = async (context: Context, text: string): Promise<ListedModel> => {
@@ -559,7 +569,10 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       const others = (await textModels()).filter(({ name }) => name.startsWith(prefix));
       return context.json({
         object: "list",
-        data: [...hub.map(openAiHubModel), ...others.map(openAiTextModel)],
+        data: [
+          ...hub.map((model) => openAiHubModel(model, listingOf(model.name))),
+          ...others.map((model) => openAiTextModel(model, listingOf(model.name))),
+        ],
         models: hub.map(listed),
       });
     },
@@ -579,11 +592,11 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       } catch (error) {
         const other = (await textModels()).find((one) => one.name === name);
         if (!other) throw error;
-        return context.json(openAiTextModel(other));
+        return context.json(openAiTextModel(other, listingOf(other.name)));
       }
       const facts = await models.facts(model);
       return context.json({
-        ...openAiHubModel(model),
+        ...openAiHubModel(model, listingOf(model.name)),
         ...listed(model),
         versions: (await versionsSeen(context, model.name)).map(listed),
         manifest: parseJson(facts.manifest.bytes) as never,

@@ -167,6 +167,7 @@ const item = z.object({
 const hubModelShown = modelListed
   .extend({
     ...openAiMembers,
+    price: z.record(z.string(), z.string()).optional().describe("Decimal texts in `asset`."),
     versions: z.array(modelListed),
     manifest: z
       .unknown()

@@ -1,4 +1,4 @@
-import type { ListedEngineModel } from "@assay/protocol";
+import type { ListedEngineModel, Listing } from "@assay/protocol";
 
 /** A model that answers text under a name which is not the hub's: an upstream's, or an operator's contract. */
 export type ListedTextModel = ListedEngineModel & {
@@ -20,22 +20,23 @@ export type OpenAiModel = {
   readonly price?: Readonly<Record<string, string>>;
 };
 
-/** A hub's version in OpenAI's words. */
-export function openAiHubModel(model: {
-  readonly name: string;
-  readonly owner: string;
-  readonly releasedAtMs: number;
-}): OpenAiModel {
+/** A hub's version in OpenAI's words, with its price when it has one. */
+export function openAiHubModel(
+  model: { readonly name: string; readonly owner: string; readonly releasedAtMs: number },
+  listing?: Listing,
+): OpenAiModel {
   return {
     id: model.name,
     object: "model",
     created: Math.floor(model.releasedAtMs / 1000),
     owned_by: model.owner,
+    ...(listing ? { price: priceOf(listing) } : {}),
   };
 }
 
-/** An upstream's model or a contract in OpenAI's words. */
-export function openAiTextModel(model: ListedTextModel): OpenAiModel {
+/** An upstream's model or a contract in OpenAI's words. What is listed here is the price, whatever the upstream's is. */
+export function openAiTextModel(model: ListedTextModel, listing?: Listing): OpenAiModel {
+  const price = listing ? priceOf(listing) : model.price;
   return {
     id: model.name,
     object: "model",
@@ -44,6 +45,14 @@ export function openAiTextModel(model: ListedTextModel): OpenAiModel {
     kinds: model.kinds,
     ...(model.contextTokens === undefined ? {} : { context_tokens: model.contextTokens }),
     ...(model.maxOutputTokens === undefined ? {} : { max_output_tokens: model.maxOutputTokens }),
-    ...(model.price ? { price: model.price } : {}),
+    ...(price ? { price } : {}),
   };
+}
+
+/** The rates of a listing, and its asset. */
+function priceOf(listing: Listing): Readonly<Record<string, string>> {
+  const { asset, perCall, perMillionInputTokens, perMillionOutputTokens, perSecond, perGigabyteDay } = listing;
+  const rates = { perCall, perMillionInputTokens, perMillionOutputTokens, perSecond, perGigabyteDay };
+  const listed = Object.entries(rates).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return { asset, ...Object.fromEntries(listed) };
 }

@@ -122,7 +122,7 @@ export type Payments = {
 };
 
 /** How long an answer is kept for whoever paid for it: a day, in which any client that lost it has come again. */
-export const KEEP_ANSWER_MS = 24 * 60 * 60 * 1000;
+const KEEP_ANSWER_MS = 24 * 60 * 60 * 1000;
 /** The longest that a text may run when nothing else is said: as long as clients of this API wait by default. */
 const TEXT_LIMIT_MS = 10 * 60 * 1000;
 const INFER_LIMIT_MS = 60 * 1000;
@@ -152,7 +152,13 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     if (!execution) return undefined;
     const receiptId = receiptIdOf(execution.header.subject);
     if (receiptId === undefined) return undefined;
-    const kept = vault.answer(hexToBytes(receiptId), record.opening, now());
+    let kept: Uint8Array | undefined;
+    try {
+      kept = vault.answer(hexToBytes(receiptId), record.opening, now());
+    } catch (error) {
+      // Another gateway over the same log has sealed it with a secret of its own.
+      onError(error);
+    }
     if (!kept) return undefined;
     const form = decodeKept(kept);
     const receipt: DurableReceipt = {

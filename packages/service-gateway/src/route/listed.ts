@@ -29,7 +29,7 @@ export function withListings(
  * A listing as the router compares prices; undefined, which is unknown and satisfies no limit, when it asks for time as
  * well, which nobody can tell before. The same listing gives the same object, whose rates are read once.
  */
-export function priceOfListing(listing: Listing, decimalsOf: RouterModules["decimalsOf"]): Price | undefined {
+function priceOfListing(listing: Listing, decimalsOf: RouterModules["decimalsOf"]): Price | undefined {
   const decimals = decimalsOf?.(listing.asset);
   const known = prices.get(listing);
   if (known && known.decimals === decimals) return known.price;
