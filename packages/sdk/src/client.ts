@@ -1,13 +1,14 @@
 import { base64UrlToBytes, bytesToHex, hexToBytes } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import {
+  chainDocument,
   DEFAULT_OIP_LIMITS,
   encodeInferRequest,
   joinBody,
   parseHeaderLength,
   parseInferResponse,
 } from "@assay/protocol";
-import type { RuntimeProfile, Tensor } from "@assay/protocol";
+import type { ChainDocument, RuntimeProfile, Tensor } from "@assay/protocol";
 import { parseTrust } from "@assay/receipts";
 import type { Trust, Verdict } from "@assay/receipts";
 import { createVerifier } from "@assay/verifier";
@@ -118,6 +119,8 @@ export type Client = {
   trust(options?: CallOptions): Promise<Trust>;
   /** A resource of the log's read interface: `checkpoint`, `tile/…`, `vkeys`. */
   log(path: string, options?: CallOptions): Promise<Uint8Array>;
+  /** The chain that the gateway settles payments on. */
+  chain(options?: CallOptions): Promise<ChainDocument>;
   /** A call of the gateway's own API that has no method here, as the owner when the client has a key; null without a body. */
   admin(call: AdminCall): Promise<JsonValue>;
   /** Whether the gateway answers and can serve. */
@@ -315,6 +318,8 @@ export function clientOver(
     trust: async ({ signal } = {}) =>
       parseTrust(await transport.bytes({ method: "GET", path: "/v1/trust", signal }, MAX_JSON_BYTES)),
     log: (path, { signal } = {}) => transport.bytes({ method: "GET", path: `/log/${path}`, signal }, MAX_JSON_BYTES),
+    chain: async ({ signal } = {}) =>
+      read(chainDocument, await transport.json({ method: "GET", path: "/v1/chain", signal }), "account of its chain"),
     async admin({ method, path, body, signal }) {
       const response = await transport.send({
         method,

@@ -5,6 +5,7 @@ import type { CliContext } from "./command.ts";
 import type { GatewayFlags } from "./gateway.ts";
 import { identify, one, perhaps, retention, save, text, trust, url } from "./flags.ts";
 import { helpIntegration } from "./help.ts";
+import { batch, chain, modelPrice, pay, price, spending, wallet } from "./money-commands.ts";
 import { node } from "./node-commands.ts";
 import * as parse from "./parse-flags.ts";
 import type { Style } from "./style.ts";
@@ -64,11 +65,8 @@ const start = defineCommand<StartFlags>({
 
 const run = defineCommand<RunFlags, [string]>({
   brief: "Run a model once and keep its receipt",
-  examples: [
-    "run demo/digits --input image=@seven.png",
-    "run acme/net --input x='[[1,2,3]]' --nonce 00112233445566778899aabbccddeeff",
-  ],
-  json: "{model, version, outputs, receiptId, executionDigest, logIndex, path, verdict}",
+  examples: ["run demo/digits --input image=@seven.png", "run acme/net --input x='[[1,2,3]]' --max-spend 0.01"],
+  json: "{model, version, outputs, receiptId, executionDigest, logIndex, payment, path, verdict}",
   flags: {
     input: {
       kind: "parsed",
@@ -101,6 +99,7 @@ const run = defineCommand<RunFlags, [string]>({
     },
     retention,
     identify,
+    ...spending,
     ...save,
     ...trust,
     ...url,
@@ -112,7 +111,7 @@ const run = defineCommand<RunFlags, [string]>({
 
 const verify = defineCommand<VerifyFlags, [string]>({
   brief: "Check a receipt here, without a network",
-  examples: ["verify answer.receipt", "verify answer.receipt --reexecute --model digits/"],
+  examples: ["verify answer.receipt", "verify answer.receipt --chain http://127.0.0.1:8545 --reexecute"],
   json: "{status, code, receiptId, executionDigest, checks, answers, proves, doesNotProve, residualTrust, trustFile}",
   flags: {
     ...trust,
@@ -136,6 +135,7 @@ const verify = defineCommand<VerifyFlags, [string]>({
       placeholder: "path",
       brief: "The model's file or folder (this home's copy)",
     },
+    chain: text("url", "Ask this chain (JSON-RPC) whether payment and anchor are on it"),
     at: {
       kind: "parsed",
       parse: parse.time,
@@ -247,6 +247,7 @@ const model = buildRouteMap({
         return (cli, flags, name) => change(cli, flags, name, "rollback");
       },
     }),
+    price: modelPrice,
     deprecate: defineCommand<GatewayFlags, [string]>({
       brief: "Mark a version as not to be used",
       examples: ["model deprecate acme/net@1", "model deprecate acme/net@1 --json"],
@@ -464,8 +465,13 @@ export function buildCli(
       model,
       route,
       upstream,
+      price,
       node,
       proxy,
+      wallet,
+      pay,
+      batch,
+      chain,
       receipt,
       trust: trustRoutes,
       log,

@@ -29,14 +29,25 @@ const USAGE: ReadonlySet<string> = new Set([
   "preprocessing_missing",
   "stdout_is_terminal",
   "policy_invalid",
+  "spend_amount_invalid",
 ]);
 
 /** An answer that cannot be shown to be what it says. */
-const EVIDENCE: ReadonlySet<string> = new Set(["receipt_failed", "receipt_missing", "stream_truncated"]);
+const EVIDENCE: ReadonlySet<string> = new Set([
+  "receipt_failed",
+  "receipt_missing",
+  "stream_truncated",
+  "payment_response_invalid",
+]);
+
+/** What is not paid: nobody to pay, nothing to pay with, or a quote that the spend policy refuses. */
+const PAYMENT: ReadonlySet<string> = new Set(["wallet_missing", "payment_unpayable", "payment_quote_malformed"]);
+const DENIED: ReadonlySet<string> = new Set(["wallet_export_refused", "development_key_refused"]);
 
 const UNAVAILABLE: ReadonlySet<string> = new Set([
   "gateway_unreachable",
   "gateway_timeout",
+  "chain_unavailable",
   "runtime_overloaded",
   "runtime_closed",
   "engine_overloaded",
@@ -66,6 +77,8 @@ export function exitOfError(error: unknown, interrupted: boolean): ExitCode {
   if (USAGE.has(error.code) || error.code.startsWith("input_")) return EXIT.usage;
   if (EVIDENCE.has(error.code)) return EXIT.evidenceFailed;
   if (error.code === "receipt_inconclusive") return EXIT.inconclusive;
+  if (PAYMENT.has(error.code) || error.code.startsWith("spend_")) return EXIT.payment;
+  if (DENIED.has(error.code)) return EXIT.denied;
   if (UNAVAILABLE.has(error.code)) return EXIT.nodeUnavailable;
   const status = httpStatusOf(error);
   if (status === 402) return EXIT.payment;

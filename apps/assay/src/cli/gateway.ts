@@ -3,7 +3,7 @@ import { isAssayError, parseJson } from "@assay/core";
 import type { Signer } from "@assay/core";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
 import { createClient } from "@assay/sdk";
-import type { Client } from "@assay/sdk";
+import type { Client, Payer } from "@assay/sdk";
 import type { Cli } from "./command.ts";
 import { readIfThere } from "./files.ts";
 import { cliError } from "./render-error.ts";
@@ -15,6 +15,8 @@ export type Gateway = {
   readonly url: string;
   /** Whether it runs with this home, so that its keys are the person's own. */
   readonly own: boolean;
+  /** The same client, with somebody who pays. */
+  readonly paidBy: (payer: Payer) => Client;
 };
 
 export type GatewayFlags = { readonly url?: string };
@@ -45,23 +47,14 @@ export async function withGateway<Result>(
   use: (gateway: Gateway) => Promise<Result>,
 ): Promise<Result> {
   const { world, output } = cli;
-  const connect = (url: string, signer = ownerKey(world)): Client =>
-    createClient({
-      url,
-      fetch: world.fetch,
-      now: world.now,
-      sleep: world.sleep,
-      suite: nodeSuite,
-      signer,
-    });
   const named = flags.url ?? world.url;
-  if (named !== undefined) return use({ client: connect(named), url: named, own: false });
+  if (named !== undefined) return use(gatewayAt(world, named, false));
   const local = await localUrl(world);
   if (local !== undefined && (await answers(world, local))) {
-    return use({ client: connect(local), url: local, own: true });
+    return use(gatewayAt(world, local, true));
   }
   if (world.usualUrl !== undefined && (await answers(world, world.usualUrl))) {
-    return use({ client: connect(world.usualUrl), url: world.usualUrl, own: false });
+    return use(gatewayAt(world, world.usualUrl, false));
   }
   output.progress("no gateway answers; starting one for this command");
   const server = await start(world);
@@ -76,10 +69,16 @@ export async function withGateway<Result>(
         return owner.sign(message);
       },
     };
-    return await use({ client: connect(server.url, patient), url: server.url, own: true });
+    return await use(gatewayAt(world, server.url, true, patient));
   } finally {
     await server.close();
   }
+}
+
+/** The gateway at `url`, asked as this home's owner. */
+export function gatewayAt(world: World, url: string, own: boolean, signer = ownerKey(world)): Gateway {
+  const options = { url, fetch: world.fetch, now: world.now, sleep: world.sleep, suite: nodeSuite, signer };
+  return { client: createClient(options), url, own, paidBy: (payer) => createClient({ ...options, payer }) };
 }
 
 /** The address of the gateway that runs with this home, as it left it; it may be gone. */

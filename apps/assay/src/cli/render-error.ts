@@ -21,6 +21,15 @@ export type CliErrorCode =
   | "model_files_invalid"
   | "model_mismatch"
   | "reexecution_impossible"
+  | "chain_not_development"
+  | "development_key_refused"
+  | "wallet_missing"
+  | "wallet_exists"
+  | "wallet_locked"
+  | "wallet_busy"
+  | "wallet_export_refused"
+  | "approval_failed"
+  | "chain_unknown"
   | "policy_invalid";
 
 /** An error of a command. A hint that names a command in backticks is shown last, as what to do next. */

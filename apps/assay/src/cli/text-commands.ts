@@ -2,6 +2,7 @@ import { buildRouteMap } from "@stricli/core";
 import { defineCommand } from "./command.ts";
 import * as flag from "./flags.ts";
 import type { GatewayFlags } from "./gateway.ts";
+import { spending } from "./money-commands.ts";
 import * as parse from "./parse-flags.ts";
 import type { ChatFlags } from "./commands/chat.ts";
 import type { ProxyFlags } from "./commands/proxy.ts";
@@ -44,7 +45,7 @@ export const chat = defineCommand<ChatFlags, [string?]>({
     'chat "What is 17 + 25?"',
     'chat "Say hello" --model any --objective latency --jurisdiction EU --max-price 0.01',
   ],
-  json: "{model, text, message, finishReason, usage, firstMs, tokensPerSecond, receiptId, path, verdict}",
+  json: "{model, text, message, finishReason, usage, firstMs, tokensPerSecond, receiptId, payment, path, verdict}",
   flags: {
     model: {
       kind: "parsed",
@@ -69,6 +70,7 @@ export const chat = defineCommand<ChatFlags, [string?]>({
     schema: text("file", "JSON schema that the answer has to fit"),
     tools: text("file", "JSON list of tools, in OpenAI's form"),
     ...routing,
+    ...spending,
     retention: flag.retention,
     identify: flag.identify,
     ...flag.save,
@@ -82,8 +84,8 @@ export const chat = defineCommand<ChatFlags, [string?]>({
 
 export const proxy = defineCommand<ProxyFlags>({
   brief: "Let any client of OpenAI's API speak to a gateway, and verify before it hears",
-  examples: ["proxy", "proxy --url https://assay.example --trust theirs.json --jurisdiction EU"],
-  json: "{url, gateway, verify, trustFile}, then it keeps running",
+  examples: ["proxy", "proxy --url https://assay.example --trust theirs.json --max-spend 0.01 --max-spend-hour 1"],
+  json: "{url, gateway, verify, payer, trustFile}, then it keeps running",
   flags: {
     port: {
       kind: "parsed",
@@ -101,6 +103,7 @@ export const proxy = defineCommand<ProxyFlags>({
     keep: { kind: "boolean", default: true, brief: "Keep receipts in this home" },
     policy: text("file", "What to demand besides: modes, modelDigest, maxAgeMs, labels, require"),
     ...routing,
+    ...spending,
     ...flag.trust,
     ...url,
   },

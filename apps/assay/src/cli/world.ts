@@ -47,6 +47,8 @@ export type World = {
   readonly stdin: (limitBytes: number) => Promise<Uint8Array>;
   /** One line that a person types after `prompt`, `undefined` at the end; absent when nobody sits there. */
   readonly readLine?: ((prompt: string) => Promise<string | undefined>) | undefined;
+  /** The same for a secret, which is not shown while it is typed; absent when nobody sits there. */
+  readonly readSecret?: ((prompt: string) => Promise<string | undefined>) | undefined;
   /** An environment variable that a flag names, for secrets that must not stand on a command line. */
   readonly variable: (name: string) => string | undefined;
   /** Absolute path of the folder with keys, receipts and the log. */

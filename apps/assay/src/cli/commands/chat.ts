@@ -3,7 +3,7 @@ import type { JsonValue } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import type { ChatMessage } from "@assay/protocol";
 import { Assay } from "@assay/sdk";
-import type { ChatAnswer, ChatRequest, CheckedReceipt } from "@assay/sdk";
+import type { ChatAnswer, ChatRequest, CheckedReceipt, Payer } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT, exitOfVerdict } from "../exit-codes.ts";
 import { absolute, readWhole, writeWhole } from "../files.ts";
@@ -13,12 +13,15 @@ import { saveReceipt } from "../receipt-store.ts";
 import { cliError } from "../render-error.ts";
 import { routingOf } from "../route-flags.ts";
 import type { RouteFlags } from "../route-flags.ts";
+import { payerFor, paymentJson, paymentLine } from "../spend.ts";
+import type { SpendFlags } from "../spend.ts";
 import { printable } from "../style.ts";
 import { loadTrust } from "../trust-file.ts";
 import { verdictJson, verdictLine } from "../verdict-text.ts";
 
 export type ChatFlags = GatewayFlags &
-  RouteFlags & {
+  RouteFlags &
+  SpendFlags & {
     readonly model: string;
     readonly system?: string;
     readonly temperature?: number;
@@ -59,7 +62,9 @@ export async function chat(cli: Cli, flags: ChatFlags, question?: string): Promi
     throw cliError("usage_invalid", "There is no question.", { hints: ['Ask one: assay chat "What is 17 + 25?"'] });
   }
   const messages: readonly ChatMessage[] = [...system, { role: "user", content: asked }];
-  const turn = await withGateway(cli, flags, (gateway) => ask(cli, gateway, flags, { ...shape, messages }));
+  const turn = await withGateway(cli, flags, async (gateway) =>
+    ask(cli, gateway, flags, { ...shape, messages }, await payerFor(cli, gateway, flags)),
+  );
   const { trust } = flags;
   const { source } = await loadTrust(world, trust);
   summary(cli, turn, source);
@@ -78,14 +83,13 @@ async function converse(
   return withGateway(cli, flags, async (gateway) => {
     output.note(output.noteStyle.faint(`Talking with ${flags.model}. End with an empty line.`));
     const messages: ChatMessage[] = [...system];
+    const payer = await payerFor(cli, gateway, flags);
     let worst: number = EXIT.done;
     for (;;) {
       const line = (await readLine(output.style.faint("> ")))?.trim();
       if (line === undefined || line === "") return worst;
-      const turn = await ask(cli, gateway, flags, {
-        ...shape,
-        messages: [...messages, { role: "user", content: line }],
-      });
+      const said: readonly ChatMessage[] = [...messages, { role: "user", content: line }];
+      const turn = await ask(cli, gateway, flags, { ...shape, messages: said }, payer);
       summary(cli, turn, source);
       worst = Math.max(worst, exitOfVerdict(turn.receipt.verdict.status));
       const { message } = turn.answer;
@@ -99,6 +103,7 @@ async function ask(
   gateway: Gateway,
   flags: ChatFlags,
   request: Partial<ChatRequest> & Pick<ChatRequest, "messages">,
+  payer: Payer | undefined,
 ): Promise<Turn> {
   const { output, world } = cli;
   const { trust } = await loadTrust(world, flags.trust);
@@ -110,6 +115,8 @@ async function ask(
     suite: nodeSuite,
     trust,
     signer: ownerKey(world),
+    ...(payer ? { payer } : {}),
+    ...(payer && flags.maxSpend !== undefined ? { maxSpend: flags.maxSpend } : {}),
     // The verdict is shown whatever it is, so nothing is thrown for it here.
     verify: "off",
   });
@@ -166,6 +173,7 @@ function summary({ output }: Cli, turn: Turn, trustSource: string | undefined): 
       [
         "",
         `${style.strong(printable(answer.model))}  ${style.faint(numbers)}`,
+        ...(answer.payment ? [`${style.faint("Payment")}  ${paymentLine(answer.payment, style)}`] : []),
         `${style.faint("Receipt")}  ${answer.receiptId}`,
         `${style.faint("Kept at")}  ${path}`,
         verdictLine(receipt.verdict, style),
@@ -179,6 +187,7 @@ function summary({ output }: Cli, turn: Turn, trustSource: string | undefined): 
       firstMs: Math.round(turn.firstMs),
       tokensPerSecond: turn.tokensPerSecond === undefined ? null : Math.round(turn.tokensPerSecond),
       receiptId: answer.receiptId,
+      payment: paymentJson(answer.payment),
       path,
       verdict: verdictJson(receipt.verdict, { extra: [], trustSource }),
     }),

@@ -9,11 +9,14 @@ import { loadPolicy } from "../policy-file.ts";
 import { saveReceipt } from "../receipt-store.ts";
 import { routingOf } from "../route-flags.ts";
 import type { RouteFlags } from "../route-flags.ts";
+import { payerFor, paymentLine } from "../spend.ts";
+import type { SpendFlags } from "../spend.ts";
 import { facts } from "../style.ts";
 import { loadTrust } from "../trust-file.ts";
 
 export type ProxyFlags = GatewayFlags &
-  RouteFlags & {
+  RouteFlags &
+  SpendFlags & {
     readonly port?: number;
     readonly verify: "before-release" | "after";
     readonly trust?: string;
@@ -28,6 +31,9 @@ export async function proxy(cli: Cli, flags: ProxyFlags): Promise<number> {
   const { trust, source } = await loadTrust(world, flags.trust);
   const policy = flags.policy === undefined ? undefined : await loadPolicy(world, flags.policy);
   return withGateway(cli, flags, async (gateway) => {
+    const payer = await payerFor(cli, gateway, flags, (payment) =>
+      output.note(output.noteStyle.faint(`  ${paymentLine(payment, output.noteStyle)}`)),
+    );
     const running = await createProxy(
       {
         upstreamUrl: gateway.url,
@@ -36,8 +42,10 @@ export async function proxy(cli: Cli, flags: ProxyFlags): Promise<number> {
         routing: routingOf(flags),
         ...(flags.port === undefined ? {} : { port: flags.port }),
         ...(policy ? { policy } : {}),
+        ...(flags.maxSpend === undefined ? {} : { maxSpend: flags.maxSpend }),
       },
       {
+        ...(payer ? { payer } : {}),
         fetch: world.fetch,
         suite: nodeSuite,
         now: world.now,
@@ -59,6 +67,12 @@ export async function proxy(cli: Cli, flags: ProxyFlags): Promise<number> {
                 ["Listening", `${running.url}/v1`],
                 ["Gateway", gateway.url],
                 ["Trusting", source ?? "the file given"],
+                [
+                  "Paying",
+                  payer
+                    ? `up to ${flags.maxSpend ?? ""} ${flags.asset ?? "USDC"} a call, by ${payer.address}`
+                    : "nothing",
+                ],
                 ["Verified", flags.verify === "after" ? "at the end of each answer" : "before anything is let through"],
               ],
               style,
@@ -67,7 +81,13 @@ export async function proxy(cli: Cli, flags: ProxyFlags): Promise<number> {
             style.faint("  Give any client of OpenAI's API this address:"),
             `  OPENAI_BASE_URL=${running.url}/v1`,
           ].join("\n"),
-        () => ({ url: running.url, gateway: gateway.url, verify: flags.verify, trustFile: source ?? null }),
+        () => ({
+          url: running.url,
+          gateway: gateway.url,
+          verify: flags.verify,
+          payer: payer?.address ?? null,
+          trustFile: source ?? null,
+        }),
       );
       await new Promise<void>((resolve) => {
         if (world.interrupt.aborted) resolve();

@@ -2,6 +2,7 @@ import { canonicalJson, hexToBytes } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import type { Verdict } from "@assay/receipts";
+import { judgePayment } from "@assay/sdk";
 import type { InferAnswer, InferRequest, ModelDetail } from "@assay/sdk";
 import { createVerifier } from "@assay/verifier";
 import {
@@ -18,11 +19,13 @@ import { absolute, writeWhole } from "../files.ts";
 import { withGateway } from "../gateway.ts";
 import type { Gateway } from "../gateway.ts";
 import { saveReceipt } from "../receipt-store.ts";
+import { payerFor, paymentJson, paymentLine } from "../spend.ts";
+import type { SpendFlags } from "../spend.ts";
 import { printable, wrap } from "../style.ts";
 import { loadTrust } from "../trust-file.ts";
 import { verdictJson, verdictLine } from "../verdict-text.ts";
 
-export type RunFlags = {
+export type RunFlags = SpendFlags & {
   readonly input?: readonly string[];
   readonly output?: readonly string[];
   readonly profile: "native" | "portable";
@@ -56,6 +59,7 @@ export async function run(cli: Cli, flags: RunFlags, name: string): Promise<numb
       [
         result.text,
         "",
+        ...(answer.payment ? [`${style.faint("Payment")}  ${paymentLine(answer.payment, style)}`] : []),
         `${style.faint("Receipt")}  ${answer.receiptId}`,
         `${style.faint("Kept at")}  ${path}`,
         verdictLine(verdict, style),
@@ -67,6 +71,7 @@ export async function run(cli: Cli, flags: RunFlags, name: string): Promise<numb
       receiptId: answer.receiptId,
       executionDigest: answer.executionDigest,
       logIndex: answer.logIndex ?? null,
+      payment: paymentJson(answer.payment),
       path,
       verdict: verdictJson(verdict, { extra: [], trustSource }),
     }),
@@ -112,15 +117,18 @@ export async function runOnce(cli: Cli, gateway: Gateway, flags: RunFlags, name:
     verify: false,
     signal: world.interrupt,
   };
+  const payer = await payerFor(cli, gateway, flags);
   output.progress(`running ${name}`);
-  const answer = await client.infer(request);
+  const paying = payer ? gateway.paidBy(payer) : client;
+  const answer = await paying.infer(request);
   output.progress("waiting for the log's next checkpoint");
   const bytes = await client.receiptOf(request, answer);
   const path = saveReceipt(world, answer.receiptId, bytes, { url: gateway.url, grant: answer.grant });
   if (flags.save !== undefined) writeWhole(absolute(world, flags.save), bytes, 0o644);
   const { trust, source } = await loadTrust(world, flags.trust);
   const policy = flags.nonce === undefined ? {} : { policy: { clientNonce: flags.nonce } };
-  const verdict = await createVerifier({ trust, suite: nodeSuite, ...policy })(bytes, world.now());
+  const found = await createVerifier({ trust, suite: nodeSuite, ...policy })(bytes, world.now());
+  const verdict = judgePayment(nodeSuite, found, bytes, answer.payment);
   const { width } = output.style;
   const outputs = formatOutputs(answer.outputs, {
     width,

@@ -1,12 +1,10 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isAssayError } from "@assay/core";
-import { nodeSuite } from "@assay/driver-crypto";
-import { createClient } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { absolute, readWhole, writeWhole } from "../files.ts";
-import { gatewayFile, ownerKey } from "../gateway.ts";
+import { gatewayAt, gatewayFile } from "../gateway.ts";
 import { cliError } from "../render-error.ts";
 import { facts } from "../style.ts";
 import { verdictLine } from "../verdict-text.ts";
@@ -128,17 +126,10 @@ async function firstInference(cli: Cli, url: string): Promise<Demo | undefined> 
   const { output, world } = cli;
   const sample = join(world.modelsFolder, "digits", DEMO.sample);
   if (!existsSync(sample)) return undefined;
-  const client = createClient({
-    url,
-    fetch: world.fetch,
-    sleep: world.sleep,
-    suite: nodeSuite,
-    signer: ownerKey(world),
-  });
   try {
     const { answer, verdict, path, text } = await runOnce(
       cli,
-      { client, url, own: true },
+      gatewayAt(world, url, true),
       { input: [`${DEMO.input}=@${sample}`], profile: "portable", retention: "none", identify: false },
       DEMO.model,
     );

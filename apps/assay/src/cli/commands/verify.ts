@@ -1,6 +1,6 @@
 import { nodeSuite } from "@assay/driver-crypto";
-import { LIMIT } from "@assay/receipts";
-import type { Verdict } from "@assay/receipts";
+import { LIMIT, viewReceipt } from "@assay/receipts";
+import type { CheckName, Policy, Verdict } from "@assay/receipts";
 import { createVerifier } from "@assay/verifier";
 import type { Cli } from "../command.ts";
 import { EXIT, exitOfVerdict } from "../exit-codes.ts";
@@ -19,9 +19,11 @@ export type VerifyFlags = {
   readonly reexecute: boolean;
   readonly model?: string;
   readonly facts: boolean;
+  /** A chain that says whether the payment and the anchor are on it. */
+  readonly chain?: string;
 };
 
-/** `assay verify`: no network, no server; the verdict decides the exit code. */
+/** `assay verify`: no network but the chain that was named, no server; the verdict decides the exit code. */
 export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promise<number> {
   const { world, output } = cli;
   if (flags.model !== undefined && !flags.reexecute) {
@@ -32,7 +34,19 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
   const bytes = await receiptBytes(cli, given);
   const { trust, source } = await loadTrust(world, flags.trust);
   const policy = flags.policy === undefined ? undefined : await loadPolicy(world, flags.policy);
-  const verifier = createVerifier({ trust, suite: nodeSuite, ...(policy ? { policy } : {}) });
+  if (flags.chain !== undefined) output.progress("asking the chain");
+  const checks =
+    flags.chain === undefined
+      ? undefined
+      : await (await import("../chain-evidence.ts")).chainEvidence(world, flags.chain, trust);
+  // Who names a chain wants to know what is on it: a row that stays open leaves the verdict open.
+  const demanded = checks ? { ...policy, require: requiredWith(policy, bytes) } : policy;
+  const verifier = createVerifier({
+    trust,
+    suite: nodeSuite,
+    ...(demanded ? { policy: demanded } : {}),
+    ...(checks ? { checks } : {}),
+  });
   const verdict = await verifier(bytes, flags.at ?? world.now());
   const extra: ExtraRow[] = [];
   // A receipt that does not hold says nothing worth repeating, and its model and tensors may be anybody's.
@@ -58,6 +72,20 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
     output.note(output.noteStyle.faint("No trust file: write one with `assay trust export > trust.json`."));
   }
   return differs ? EXIT.evidenceFailed : exitOfVerdict(verdict.status);
+}
+
+/** The rows that a chain decides, where the receipt states anything that it could decide. */
+function requiredWith(policy: Policy | undefined, bytes: Uint8Array): readonly CheckName[] {
+  const taken = viewReceipt(nodeSuite, bytes);
+  // What is no receipt is the verdict's to say.
+  if ("fault" in taken) return policy?.require ?? [];
+  const { bundle, service, supplements } = taken.view;
+  const isAnchored = (bundle.anchors?.length ?? 0) > 0 || supplements.some(({ claims }) => claims.kind === "anchor");
+  return [
+    ...(policy?.require ?? []),
+    ...(service?.claims.payment ? (["payment"] as const) : []),
+    ...(isAnchored ? (["anchor"] as const) : []),
+  ];
 }
 
 async function receiptBytes({ world }: Cli, given: string): Promise<Uint8Array> {

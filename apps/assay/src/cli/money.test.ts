@@ -1,0 +1,460 @@
+import { createCipheriv, pbkdf2Sync, randomBytes, randomUUID } from "node:crypto";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bytesToHex } from "@assay/core";
+import { openKeystore } from "@assay/driver-crypto";
+import { trustView } from "@assay/receipts";
+import type { ServiceClaims } from "@assay/receipts";
+import type { Fetch } from "@assay/sdk";
+import { makeTextGateway } from "@assay/testkit";
+import type { GatewayCall } from "@assay/testkit";
+import { encodePaymentRequired, parsePaymentHeader, paymentIdOf, paymentParty, toHex } from "@assay/x402";
+import type { PaymentRequirements } from "@assay/x402";
+import { nobleEvmSuite } from "@assay/x402/noble";
+import { makeFakeHome } from "./testing/fake-world.ts";
+import type { FakeHome, FakeStreams, Ran } from "./testing/fake-world.ts";
+import type { World } from "./world.ts";
+
+const URL_OF = "http://127.0.0.1:1";
+const ADDRESS = `0x${"1".repeat(40)}`;
+const HASH = `0x${"2".repeat(64)}`;
+const USDC = "0x036cbd53842c5426634e7929541ec2318f3dcf7e";
+const money = (amount: string, amountAtomic: string) => ({
+  amount,
+  amountAtomic,
+  decimals: 6,
+  symbol: "USDC",
+  address: USDC,
+});
+const chain = {
+  network: "eip155:31337",
+  chainId: 31337,
+  development: true,
+  state: "running",
+  rpcUrl: null,
+  blockNumber: 7,
+  assets: [{ symbol: "USDC", address: USDC, decimals: 6, name: "USDC", version: "2", permit: true }],
+  contracts: { permit2: ADDRESS },
+  payTo: ADDRESS,
+};
+const payment = {
+  paymentId: HASH,
+  state: "settled",
+  scheme: "upto",
+  network: "eip155:31337",
+  payer: ADDRESS,
+  payTo: ADDRESS,
+  amount: money("0.002", "2000"),
+  cap: money("0.01", "10000"),
+  settlement: "batch",
+  receiptId: "ab".repeat(16),
+  logIndex: 3,
+  channelId: null,
+  transaction: HASH,
+  blockNumber: 9,
+  attempts: 1,
+  error: null,
+  takenAtMs: 1_763_740_800_000,
+  updatedAtMs: 1_763_740_801_000,
+  deadlineS: 1_763_741_700,
+};
+
+let home: FakeHome;
+beforeEach(() => {
+  home = makeFakeHome();
+});
+afterEach(() => home.remove());
+const at = (name: string): string => join(home.home, name);
+
+type Asked = { readonly method: string; readonly path: string; readonly body: unknown };
+
+/** A gateway that answers by route, and takes anybody's key. */
+function gateway(routes: Readonly<Record<string, unknown>>): { readonly fetch: Fetch; readonly asked: Asked[] } {
+  const asked: Asked[] = [];
+  const answer = (body: unknown, status = 200): Promise<Response> =>
+    Promise.resolve(status === 204 ? new Response(null, { status }) : Response.json(body, { status }));
+  return {
+    asked,
+    fetch: (url, init) => {
+      const path = url.slice(URL_OF.length);
+      if (path === "/v1/auth/challenge") return answer({ challenge: "abc", expiresAt: "2099-01-01T00:00:00Z" });
+      if (path === "/v1/auth/token")
+        return answer({ token: "assay_t", expiresAt: "2099-01-01T00:00:00Z", owner: "ed25519:00" });
+      const method = init.method ?? "GET";
+      asked.push({ method, path, body: typeof init.body === "string" ? JSON.parse(init.body) : undefined });
+      const key = `${method} ${path}`;
+      if (!(key in routes)) return answer({ error: "There is none.", code: "route_not_found", hints: [] }, 404);
+      return method === "DELETE" ? answer(undefined, 204) : answer(routes[key]);
+    },
+  };
+}
+
+const run = (args: readonly string[], changes: Partial<World> & FakeStreams = {}): Promise<Ran> =>
+  home.run([...args, "--url", URL_OF], { randomBytes: (length) => new Uint8Array(randomBytes(length)), ...changes });
+/** A wallet behind the home's own secret whose derivation costs one round, where how it is made is not the question. */
+function putWallet(): void {
+  const secret = bytesToHex(openKeystore(at("keys")).secret("wallet"));
+  const [salt, iv, key] = [randomBytes(32), randomBytes(16), randomBytes(32)];
+  const derived = pbkdf2Sync(secret, salt, 1, 32, "sha256");
+  const cipher = createCipheriv("aes-128-ctr", derived.subarray(0, 16), iv);
+  const ciphertext = Buffer.concat([cipher.update(key), cipher.final()]);
+  const mac = nobleEvmSuite.keccak256(Buffer.concat([derived.subarray(16), ciphertext]));
+  const crypto = {
+    cipher: "aes-128-ctr",
+    cipherparams: { iv: iv.toString("hex") },
+    ciphertext: ciphertext.toString("hex"),
+    kdf: "pbkdf2",
+    kdfparams: { dklen: 32, salt: salt.toString("hex"), c: 1, prf: "hmac-sha256" },
+    mac: bytesToHex(mac),
+  };
+  writeFileSync(at("wallet.json"), JSON.stringify({ version: 3, id: randomUUID(), crypto }), { mode: 0o600 });
+}
+const newWallet = (): Promise<Ran> =>
+  home.run(["wallet", "new", "--json"], { randomBytes: (length) => new Uint8Array(randomBytes(length)) });
+const withPassphrase = (passphrase: string): Partial<World> => ({
+  variable: (name) => (name === "ASSAY_WALLET_PASSPHRASE" ? passphrase : undefined),
+});
+
+describe("wallet", () => {
+  test("new writes an encrypted file that only its owner reads, and never a second one over it", async () => {
+    const { code, out } = await newWallet();
+    expect(code).toBe(0);
+    const { address, protection } = JSON.parse(out) as { address: string; protection: string };
+    const kept = readFileSync(at("wallet.json"), "utf8");
+    expect(protection).toBe("local secret");
+    expect(kept.toLowerCase()).toContain(address.slice(2).toLowerCase());
+    expect(statSync(at("wallet.json")).mode & 0o777).toBe(0o600);
+    const again = await newWallet();
+    expect([again.code, again.out]).toEqual([1, expect.stringContaining("wallet_exists")]);
+    expect(readFileSync(at("wallet.json"), "utf8")).toBe(kept);
+  });
+
+  test("a passphrase is wanted where one was asked for, and opens it again", async () => {
+    const none = await home.run(["wallet", "new", "--passphrase"]);
+    expect([none.code, none.err.includes("wallet_locked"), existsSync(at("wallet.json"))]).toEqual([1, true, false]);
+    const differs = await home.run(["wallet", "new", "--passphrase"], {
+      readSecret: (prompt) => Promise.resolve(prompt),
+    });
+    expect([differs.code, existsSync(at("wallet.json"))]).toEqual([1, false]);
+    expect((await home.run(["wallet", "new", "--passphrase"], withPassphrase("correct horse"))).code).toBe(0);
+    const { fetch } = gateway({ "GET /v1/chain": { ...chain, development: false } });
+    const wrong = await run(["wallet", "export", "--yes"], { fetch, ...withPassphrase("wrong") });
+    expect([wrong.code, wrong.out]).toEqual([1, ""]);
+    expect(wrong.err).toContain("wallet_passphrase_wrong");
+    const right = await run(["wallet", "export", "--yes"], { fetch, ...withPassphrase("correct horse") });
+    expect([right.code, right.out.trim()]).toEqual([0, expect.stringMatching(/^0x[0-9a-f]{64}$/)]);
+  });
+
+  test("export of a wallet without passphrase is for development chains of this machine, and has to be meant", async () => {
+    putWallet();
+    const development = gateway({ "GET /v1/chain": chain }).fetch;
+    expect((await run(["wallet", "export"], { fetch: development })).code).toBe(2);
+    const real = await run(["wallet", "export", "--yes"], {
+      fetch: gateway({ "GET /v1/chain": { ...chain, development: false } }).fetch,
+    });
+    expect([real.code, real.out, real.err.includes("wallet_export_refused")]).toEqual([13, "", true]);
+    const none = await run(["wallet", "export", "--yes"], { fetch: gateway({}).fetch });
+    expect([none.code, none.out]).toEqual([13, ""]);
+    const shown = await run(["wallet", "export", "--yes"], { fetch: development });
+    expect(shown.out.trim()).toMatch(/^0x[0-9a-f]{64}$/);
+  });
+
+  test("without one: what pays says how to make it", async () => {
+    const { fetch } = gateway({ "GET /v1/chain": chain });
+    const { code, err } = await run(["wallet", "show"], { fetch });
+    expect(code).toBe(12);
+    expect(err.trimEnd().split("\n").at(-1)).toBe("  assay wallet new");
+  });
+
+  test("show reads balances and allowances from the chain", async () => {
+    putWallet();
+    const { fetch } = gateway({ "GET /v1/chain": { ...chain, rpcUrl: `${URL_OF}/rpc` } });
+    const rpc: Fetch = (url, init) => {
+      if (!url.endsWith("/rpc")) return fetch(url, init);
+      const { method, params } = JSON.parse(init.body as string) as { method: string; params: [{ data?: string }] };
+      const data = params[0].data ?? "";
+      const result = method === "eth_getBalance" ? 10n ** 18n : data.startsWith("0xdd62ed3e") ? 500_000n : 12_345_678n;
+      return Promise.resolve(Response.json({ jsonrpc: "2.0", id: 1, result: `0x${result.toString(16)}` }));
+    };
+    const { code, out } = await run(["wallet", "show", "--json"], { fetch: rpc });
+    expect(code).toBe(0);
+    expect((JSON.parse(out) as { balances: unknown }).balances).toMatchObject([
+      { symbol: "ETH", amount: "1", allowanceAtomic: null },
+      { symbol: "USDC", amount: "12.345678", amountAtomic: "12345678", allowanceAtomic: "500000" },
+    ]);
+    const down: Fetch = (url, init) =>
+      url.endsWith("/rpc") ? Promise.reject(new TypeError("refused")) : fetch(url, init);
+    const none = await run(["wallet", "show"], { fetch: down });
+    expect([none.code, none.err.includes("chain_unavailable")]).toEqual([14, true]);
+  });
+
+  test("fund asks the faucet, and nobody's but a development chain's", async () => {
+    putWallet();
+    const funded = { address: ADDRESS, funded: money("100", "100000000"), balance: money("101", "101000000") };
+    const { fetch, asked } = gateway({ "GET /v1/chain": chain, "POST /v1/chain/fund": funded });
+    const { code, out } = await run(["wallet", "fund"], { fetch });
+    expect([code, out.includes("100 USDC more: 101 USDC now")]).toEqual([0, true]);
+    expect(
+      asked.filter(({ method }) => method === "POST").map(({ body }) => (body as { asset: string }).asset),
+    ).toEqual(["ETH", "USDC"]);
+    const real = gateway({ "GET /v1/chain": { ...chain, development: false } });
+    const refused = await run(["wallet", "fund"], { fetch: real.fetch });
+    expect([refused.code, refused.err.includes("chain_not_development")]).toEqual([1, true]);
+    expect(real.asked.filter(({ method }) => method === "POST")).toEqual([]);
+    expect((await run(["wallet", "fund", "--amount", "5"], { fetch })).code).toBe(2);
+  });
+
+  test("approve refuses amounts that tokens take for no limit, before anything is sent", async () => {
+    putWallet();
+    const { fetch, asked } = gateway({ "GET /v1/chain": { ...chain, rpcUrl: `${URL_OF}/rpc` } });
+    const { code, err } = await run(["wallet", "approve", String(2n ** 96n), "--asset", "USDC"], { fetch });
+    expect([code, err.includes("parameter_invalid")]).toEqual([1, true]);
+    expect(asked.map(({ path }) => path)).toEqual(["/v1/chain"]);
+  });
+});
+
+describe("prices", () => {
+  const shown = { subject: "model:me/net", asset: "USDC", perCall: "0.002", owner: "ed25519:00", changedAtMs: 1 };
+  test.each([
+    [["me/net", "0.002"], { asset: "USDC", perCall: "0.002" }],
+    [["me/net", "0.0015", "--per", "1k-tokens"], { perMillionInputTokens: "1.5", perMillionOutputTokens: "1.5" }],
+    [["me/net", "12", "--per", "1k-tokens", "--asset", "asy"], { asset: "ASY", perMillionInputTokens: "12000" }],
+    [["me/net", "0.00000012", "--per", "1k-tokens"], { perMillionInputTokens: "0.00012" }],
+    [["me/net", "0", "--per", "second"], { perSecond: "0" }],
+    [["me/net", "1", "--payee", `${ADDRESS}=70.5`], { payees: [{ address: ADDRESS, basisPoints: 7050 }] }],
+  ])("model price %j", async (args, body) => {
+    const { fetch, asked } = gateway({ "PUT /v1/prices/model%3Ame%2Fnet": shown });
+    const { code, out } = await run(["model", "price", ...args], { fetch });
+    expect([code, out.includes("0.002 USDC a call")]).toEqual([0, true]);
+    expect(asked).toMatchObject([{ method: "PUT", body }]);
+  });
+
+  test.each([
+    [["me/net", "-1"]],
+    [["me/net", "1e3"]],
+    [["me/net", "free"]],
+    [["me/net", "1", "--payee", "0x12=70"]],
+    [["me/net", "1", "--payee", `${ADDRESS}=0`]],
+    [["me/net", "1", "--payee", `${ADDRESS}=101`]],
+    [["me/net", "1", "--payee", `${ADDRESS}=60`, "--payee", `${ADDRESS}=60`]],
+    [["me/net", "1", "--remove"]],
+  ])("model price %j is refused before anybody is asked", async (args) => {
+    const { fetch, asked } = gateway({});
+    expect((await run(["model", "price", ...args], { fetch })).code).toBe(2);
+    expect(asked).toEqual([]);
+  });
+
+  test("services have prices too, and only those that there are", async () => {
+    const listing = { subject: "service:storage", asset: "USDC", perGigabyteDay: "0.05" };
+    const { fetch, asked } = gateway({
+      "PUT /v1/prices/service%3Astorage": listing,
+      "GET /v1/prices": { prices: [listing] },
+    });
+    expect((await run(["price", "service:storage", "0.05", "--per", "gigabyte-day"], { fetch })).code).toBe(0);
+    expect((await run(["price"], { fetch })).out).toContain("0.05 USDC a gigabyte and day");
+    expect((await run(["price", "service:coffee", "1"], { fetch })).code).toBe(2);
+    expect(asked).toHaveLength(2);
+  });
+
+  test("one is removed", async () => {
+    const { fetch, asked } = gateway({ "DELETE /v1/prices/model%3Ame%2Fnet": true });
+    expect((await run(["model", "price", "me/net", "--remove", "--json"], { fetch })).out).toContain("model:me/net");
+    expect(asked[0]).toMatchObject({ method: "DELETE" });
+  });
+});
+
+describe("payments, batches and the chain", () => {
+  test("pay ls and show print what the ledger has", async () => {
+    const { fetch, asked } = gateway({
+      "GET /v1/payments?limit=20&state=settled": { payments: [payment], next: null },
+      [`GET /v1/payments/${HASH}`]: { ...payment, state: "dead", error: { code: "reverted", message: "It reverted." } },
+      [`POST /v1/payments/${HASH}/retry`]: { ...payment, state: "due", amount: null },
+      "POST /v1/payments/settle": { due: 3, settled: 2, transactions: [HASH] },
+    });
+    const list = await run(["pay", "ls", "--state", "settled"], { fetch });
+    expect([list.code, list.out]).toEqual([0, expect.stringMatching(/● settled +0\.002 USDC +upto/)]);
+    const show = await run(["pay", "show", HASH.toUpperCase().replace("X", "x")], { fetch });
+    expect(show.out).toContain("It reverted. (reverted)");
+    expect((await run(["pay", "retry", HASH], { fetch })).out).toContain("not known yet");
+    expect((await run(["pay", "settle"], { fetch })).out).toContain("2 of 3 payments that were due are settled.");
+    expect(asked).toHaveLength(4);
+  });
+
+  test.each([["0x12"], ["all"], [`${HASH}00`]])("pay show %s is refused before anybody is asked", async (id) => {
+    const { fetch, asked } = gateway({});
+    expect((await run(["pay", "show", id], { fetch })).code).toBe(2);
+    expect(asked).toEqual([]);
+  });
+
+  test("an answer that is no payment is said to be none", async () => {
+    const { fetch } = gateway({ [`GET /v1/payments/${HASH}`]: { ...payment, amount: 2000 } });
+    const { code, err } = await run(["pay", "show", HASH], { fetch });
+    expect([code, err.includes("response_malformed")]).toEqual([1, true]);
+  });
+
+  test.each([
+    ["verified", "pass", 0],
+    ["failed", "fail", 10],
+    ["inconclusive", "inconclusive", 11],
+  ])("batch verify: %s", async (status, row, exit) => {
+    const checks = [{ check: "entry", status: row, code: "entry", message: "The entry." }];
+    const { fetch } = gateway({ "POST /v1/batches/3/verify": { number: 3, status, code: "x", checks } });
+    expect((await run(["batch", "verify", "3"], { fetch })).code).toBe(exit);
+    expect((await run(["batch", "verify", "three"], { fetch })).code).toBe(2);
+  });
+
+  test("batch ls and show", async () => {
+    const one = {
+      number: 3,
+      network: "eip155:31337",
+      state: "posted",
+      firstLeaf: 10,
+      leafCount: 5,
+      root: HASH,
+      logSize: 20,
+      logRoot: "3".repeat(64),
+      blob: "4".repeat(64),
+      transaction: HASH,
+      blockNumber: 4,
+      error: null,
+      createdAtMs: 1_763_740_800_000,
+    };
+    const { fetch } = gateway({ "GET /v1/batches?limit=20": { batches: [one], next: null }, "GET /v1/batches/3": one });
+    expect((await run(["batch", "ls"], { fetch })).out).toContain("● on the chain");
+    expect((await run(["batch", "show", "3"], { fetch })).out).toContain("5, from leaf 10");
+  });
+
+  test("chain status, and a reset that has to be meant and is for development chains", async () => {
+    const reset = { network: "eip155:31337", chainId: 31337, blockNumber: 0 };
+    const { fetch, asked } = gateway({ "GET /v1/chain": chain, "POST /v1/chain/reset": reset });
+    expect((await run(["chain", "status"], { fetch })).out).toContain("its money is worth nothing");
+    expect((await run(["chain", "reset"], { fetch })).code).toBe(2);
+    expect((await run(["chain", "reset", "--yes"], { fetch })).out).toContain("began anew, at block 0");
+    expect(asked.filter(({ method }) => method === "POST")).toHaveLength(1);
+    const real = gateway({ "GET /v1/chain": { ...chain, development: false }, "POST /v1/chain/reset": reset });
+    expect((await run(["chain", "reset", "--yes"], { fetch: real.fetch })).code).toBe(1);
+    expect(real.asked).toHaveLength(1);
+    const down = gateway({ "GET /v1/chain": { ...chain, state: "down", blockNumber: null } });
+    expect((await run(["chain", "status"], { fetch: down.fetch })).code).toBe(14);
+  });
+});
+
+describe("a call that has a price", () => {
+  const requirement: PaymentRequirements = {
+    scheme: "exact",
+    network: "eip155:31337",
+    amount: "2000",
+    asset: USDC,
+    payTo: `0x${"1".repeat(40)}`,
+    maxTimeoutSeconds: 900,
+    extra: { name: "USDC", version: "2" },
+  };
+  const claimsOf = ({ headers }: GatewayCall): Partial<ServiceClaims> => {
+    const payload = parsePaymentHeader("payment-signature", headers.get("payment-signature") ?? "");
+    return {
+      price: { amountAtomic: "2000", asset: "USDC", rateSource: "listing:00", unit: "1" },
+      payment: {
+        payer: paymentParty(payload.payment, requirement).payer,
+        paymentId: toHex(paymentIdOf(nobleEvmSuite, payload, requirement)),
+        scheme: "exact",
+        network: requirement.network,
+        amountAtomic: "2000",
+        asset: "USDC",
+        settlement: "batch",
+      },
+    };
+  };
+
+  /** A gateway with a conversation at 0.002 USDC. */
+  const priced = async (changes: Partial<PaymentRequirements> = {}, over: object = {}) => {
+    const paid: string[] = [];
+    const { fetch, trust, now } = await makeTextGateway(
+      {
+        intercept: (call) => {
+          if (call.path === "/v1/chain") return Response.json({ ...chain, ...over });
+          if (!call.path.startsWith("/v1/chat")) return undefined;
+          const header = call.headers.get("payment-signature");
+          if (header !== null) {
+            paid.push(header);
+            return undefined;
+          }
+          const accepts = [{ ...requirement, ...changes }];
+          const required = { x402Version: 2 as const, resource: { url: `${URL_OF}${call.path}` }, accepts };
+          return Response.json(
+            { error: { message: "Pay.", type: "x", param: null, code: "payment_required" }, code: "payment_required" },
+            { status: 402, headers: { "payment-required": encodePaymentRequired(nobleEvmSuite, required) } },
+          );
+        },
+        service: claimsOf,
+      },
+      URL_OF,
+    );
+    writeFileSync(at("trust.json"), JSON.stringify(trustView(trust)));
+    const chat = (...args: readonly string[]): Promise<Ran> =>
+      run(["chat", "What is 17 + 25?", ...args], { fetch: (url, init) => fetch(url, init), now: () => now });
+    return { chat, paid };
+  };
+
+  test("is paid within --max-spend, and says so", async () => {
+    putWallet();
+    const { chat, paid } = await priced();
+    const { code, out } = await chat("--max-spend", "0.01");
+    expect(out).toMatch(/Payment {2}paid 0\.002 USDC by 0x[0-9a-f]{40} \(exact, payment 0x\w+…\w+\)/);
+    expect([code, paid.length]).toEqual([0, 1]);
+    const json = JSON.parse((await chat("--max-spend", "0.01", "--json")).out) as { payment: unknown };
+    expect(json.payment).toMatchObject({ scheme: "exact", amount: { amount: "0.002", amountAtomic: "2000" } });
+    expect(existsSync(at("wallet.state.json.lock"))).toBe(false);
+  });
+
+  const refused: [string, string[], Partial<PaymentRequirements>, object, number, string][] = [
+    ["without a limit nothing is paid", [], {}, {}, 12, "payment_required"],
+    ["more than the limit", ["--max-spend", "0.001"], {}, {}, 12, "spend_over_call"],
+    ["another payee", ["--max-spend", "1", "--allow-payee", `0x${"5".repeat(40)}`], {}, {}, 12, "spend_payee_refused"],
+    ["another token", ["--max-spend", "1"], { asset: `0x${"6".repeat(40)}` }, {}, 12, "spend_asset_unknown"],
+    ["an asset that the chain has not", ["--max-spend", "1", "--asset", "DOGE"], {}, {}, 2, "usage_invalid"],
+    ["an amount that is none", ["--max-spend", "lots"], {}, {}, 2, "spend_amount_invalid"],
+    ["an hour's limit alone", ["--max-spend-hour", "1"], {}, {}, 2, "usage_invalid"],
+    ["a payee that is none", ["--max-spend", "1", "--allow-payee", "bob"], {}, {}, 2, "usage_invalid"],
+    [
+      "a development wallet elsewhere",
+      ["--max-spend", "1"],
+      {},
+      { development: false, chainId: 84532, network: "eip155:84532" },
+      13,
+      "development_key_refused",
+    ],
+  ];
+  test.each(refused)("%s", async (_what, args, changes, over, exit, expected) => {
+    putWallet();
+    const { chat, paid } = await priced(changes, over);
+    const { code, err } = await chat(...args);
+    expect([code, err.includes(expected), paid]).toEqual([exit, true, []]);
+  });
+
+  test("without a wallet: exit 12, and the command that makes one", async () => {
+    const { chat, paid } = await priced();
+    const { code, err } = await chat("--max-spend", "1");
+    expect([code, err.includes("wallet_missing"), paid]).toEqual([12, true, []]);
+  });
+
+  test("the hour's limit is that of all commands together, and a broken memory lifts nothing", async () => {
+    putWallet();
+    const { chat, paid } = await priced();
+    const args = ["--max-spend", "0.002", "--max-spend-hour", "0.003"];
+    expect((await chat(...args)).code).toBe(0);
+    const second = await chat(...args);
+    expect([second.code, second.err.includes("spend_over_hour"), paid.length]).toEqual([12, true, 1]);
+    writeFileSync(at("wallet.state.json"), "{");
+    const third = await chat(...args);
+    expect([third.code, third.err.includes("pay_state_invalid"), paid.length]).toEqual([1, true, 1]);
+  });
+
+  test("a lock that a dead command left is taken away", async () => {
+    putWallet();
+    const { chat } = await priced();
+    // No process has a number this high.
+    writeFileSync(at("wallet.state.json.lock"), "2147483646");
+    expect((await chat("--max-spend", "0.01")).code).toBe(0);
+  });
+});
