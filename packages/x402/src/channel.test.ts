@@ -199,6 +199,30 @@ describe("what a payer is told", () => {
     expect(admitVoucher(account, voucher(next.maxClaimable), 10n).ok).toBe(true);
   });
 
+  test("the voucher that a corrective 402 leads to is one that was never signed before", () => {
+    fc.assert(
+      fc.property(
+        fc.bigInt(0n, 50n),
+        fc.bigInt(0n, 50n),
+        fc.bigInt(0n, 50n),
+        fc.bigInt(1n, 60n),
+        (charged, reserved, more, amount) => {
+          const signed = charged + reserved + more;
+          const account = { ...fresh, balance: 1000n, charged, reserved, signed, signature: signature(signed) };
+          const { channelState, voucherState } = resyncFor(account, id, amount);
+          const base = BigInt(channelState!.chargedCumulativeAmount);
+          expect(voucherState).toBeDefined();
+          expect(base).toBeLessThanOrEqual(signed);
+          expect(base + amount).toBeGreaterThan(signed);
+          expect(admitVoucher(account, voucher(base + amount), amount).ok).toBe(true);
+        },
+      ),
+    );
+    const used = { ...fresh, charged: 10n, signed: 20n, signature: signature(20n) };
+    expect(resyncFor(used, id, 10n).channelState?.chargedCumulativeAmount).toBe("11");
+    expect(resyncFor(used, id, 11n).channelState?.chargedCumulativeAmount).toBe("10");
+  });
+
   test("without a voucher for as much nothing is shown as proof", () => {
     expect(resyncFor(fresh, id)).not.toHaveProperty("voucherState");
     expect(resyncFor({ ...fresh, charged: 9n, signed: 5n, signature: signature(5n) }, id)).not.toHaveProperty(

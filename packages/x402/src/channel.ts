@@ -165,20 +165,24 @@ export function channelStateOf(account: ChannelAccount, channelId: Uint8Array): 
 /**
  * What a corrective 402 adds to its requirement's `extra`, so that a payer that lost count signs the right voucher: the
  * channel's state, and the last voucher as proof that the payer itself promised as much. Requests in flight count as
- * charged here: a voucher for this and one request more is admitted at once, whatever they will cost.
+ * charged here: a voucher for this and one request of `amountAtomic` more is admitted at once, whatever they will cost. It
+ * is also higher than every voucher before it, because the same one twice would be the same payment twice.
  */
 export function resyncFor(
   account: ChannelAccount,
   channelId: Uint8Array,
+  amountAtomic = 0n,
 ): Pick<RequirementExtra, "channelState" | "voucherState"> {
   const committed = account.charged + account.reserved;
+  const fresh = amountAtomic > 0n ? account.signed + 1n - amountAtomic : 0n;
+  const base = fresh > committed ? fresh : committed;
   // Without a voucher for as much there is no proof, and a payer asks the chain when none is shown.
   const proof =
-    account.signature.length === 0 || account.signed < committed
+    account.signature.length === 0 || account.signed < base
       ? {}
       : { voucherState: { signedMaxClaimable: account.signed.toString(), signature: toHex(account.signature) } };
   return {
-    channelState: { ...channelStateOf(account, channelId), chargedCumulativeAmount: committed.toString() },
+    channelState: { ...channelStateOf(account, channelId), chargedCumulativeAmount: base.toString() },
     ...proof,
   };
 }
