@@ -31,6 +31,8 @@ export type ChannelState = {
   readonly isIdle: () => boolean;
   /** Until when the payer that was told the channel's state is waited for, milliseconds. */
   promisedUntilMs: number;
+  /** When the chain was asked of it last by this process; undefined when never. */
+  lookedAtMs: number | undefined;
   /** The row as it was read last, and when. */
   row: ChannelRow | undefined;
   rowAtMs: number;
@@ -81,6 +83,7 @@ function createChannelState(): ChannelState {
   return {
     promisedUntilMs: 0,
     standingAtMs: 0,
+    lookedAtMs: undefined,
     row: undefined,
     rowAtMs: 0,
     charged: () => base + pending,

@@ -240,13 +240,12 @@ export type ChannelRow = {
   readonly signature: Uint8Array | undefined;
   readonly withdrawRequestedAt: number;
   readonly refundNonce: bigint;
-  readonly observedAtMs: number;
 };
 
 export async function readChannel(database: Database, channelId: Uint8Array): Promise<ChannelRow | undefined> {
   const { rows } = await database.query(
     `SELECT balance::text, total_claimed::text, charged::text, signed_max::text, encode(signature, 'hex') AS signature,
-       withdraw_requested_at, refund_nonce::text, observed_at_ms
+       withdraw_requested_at, refund_nonce::text
      FROM assay.channels WHERE channel_id = decode($1, 'hex')`,
     [hex(channelId)],
     BOUNDED,
@@ -261,7 +260,6 @@ export async function readChannel(database: Database, channelId: Uint8Array): Pr
     signature: typeof row["signature"] === "string" ? hexToBytes(row["signature"]) : undefined,
     withdrawRequestedAt: Number(row["withdraw_requested_at"]),
     refundNonce: numeric(row["refund_nonce"]),
-    observedAtMs: Number(row["observed_at_ms"]),
   };
 }
 

@@ -351,7 +351,7 @@ export async function freshChannel(
   let row = kept ?? (await readChannel(database, id));
   if (row && !kept) [state.row, state.rowAtMs] = [row, nowMs];
   const freshMs = Math.min(CHANNEL_FRESH_MS, (payment.channel.withdrawDelay * 1000) / 3);
-  if (row && row.observedAtMs >= (sinceMs ?? nowMs - freshMs)) return row;
+  if (row && state.lookedAtMs !== undefined && state.lookedAtMs >= (sinceMs ?? nowMs - freshMs)) return row;
   const facts = chain ? await bounded(chain.channel(on.channelId)) : { silent: undefined };
   if ("silent" in facts) {
     // Nobody knows whether the payer took its money back: what may be lost is what was not claimed.
@@ -363,6 +363,7 @@ export async function freshChannel(
   } else {
     if (!row) await openChannel(database, requirement.network, id, payment.channel, nowMs);
     await observeChannel(database, id, facts, now());
+    state.lookedAtMs = now();
   }
   row = await readChannel(database, id);
   [state.row, state.rowAtMs] = [row, nowMs];
