@@ -1,6 +1,7 @@
 // Runs forge offline with npm's solc: `node scripts/forge.mjs test` runs the contracts' tests, `snapshot` compares their gas
 // with contracts/.gas-snapshot, and `snapshot --write` writes it. Further arguments go to forge.
 import { spawnSync } from "node:child_process";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,6 +38,15 @@ function argumentsOf([command, ...rest]) {
   throw new Error("Say `test` or `snapshot`.");
 }
 
+/** Forge ends these files without a line break. */
+function endLines(directory) {
+  for (const name of readdirSync(directory)) {
+    const path = join(directory, name);
+    const text = readFileSync(path, "utf8");
+    if (!text.endsWith("\n")) writeFileSync(path, `${text}\n`);
+  }
+}
+
 const write = process.argv.includes("--write");
 try {
   const { status, error } = spawnSync(binary(), argumentsOf(process.argv.slice(2)), {
@@ -55,6 +65,7 @@ try {
     timeout: 900_000,
   });
   if (error !== undefined) throw error;
+  if (write && status === 0) endLines(join(room, "gas"));
   process.exitCode = status ?? 1;
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
