@@ -2,13 +2,15 @@ import { randomBytes } from "node:crypto";
 import { createWalletClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { canonicalJson, parseJson } from "@assay/core";
+import { AssayError, canonicalJson, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { evmSigner, nativeEvmSuite } from "@assay/driver-chain";
 import { authorizeExact, paymentDocument, requirementsToJson } from "@assay/x402";
 import type { PaymentRequirements } from "@assay/x402";
 import { transferCall } from "./calls.ts";
 import { createFacilitator } from "./facilitator.ts";
+import type { PaymentSender } from "./plan.ts";
+import { createMemoryStore } from "./store.ts";
 import { key, lower, openShop } from "./testing/shop.ts";
 import type { Shop } from "./testing/shop.ts";
 import type { Facilitator, FacilitatorCaller, JsonObject } from "./types.ts";
@@ -331,6 +333,37 @@ describe("once", () => {
     const settled = await raced.settle(document, requirements, { caller: shop });
     expect(settled).toMatchObject({ success: true, transaction: theirs });
     expect(await open.balanceOf("USDC", open.receiver)).toBe(before + 1000n);
+  });
+
+  test("a facilitator that was restarted goes on where the other was, and answers alike", async () => {
+    const { document, requirements } = await paid();
+    const before = await open.balanceOf("USDC", open.receiver);
+    const store = createMemoryStore({ keepMs: 60_000, maxRecords: 10, now: Date.now });
+    const [sender] = open.served.senders;
+    const restarted = (change: Partial<PaymentSender>) =>
+      createFacilitator({ suite, store, chains: [{ ...open.served, senders: [{ ...sender!, ...change }] }] });
+    // Ends after the transaction was written down and before anybody was told.
+    const dying = restarted({ wait: () => Promise.reject(new Error("killed")) });
+    await expect(dying.settle(document, requirements, { caller: shop })).rejects.toThrow("killed");
+    const settled = await restarted({}).settle(document, requirements, { caller: shop });
+    expect(settled).toMatchObject({ success: true });
+    const again = await restarted({}).settle(document, requirements, { caller: shop });
+    expect(again).toMatchObject({ success: true, transaction: settled.transaction, extra: { replayed: true } });
+    expect(await open.balanceOf("USDC", open.receiver)).toBe(before + 1000n);
+    expect(store.size()).toBe(1);
+  });
+
+  test("what was never written down can be tried again", async () => {
+    const { document, requirements } = await paid();
+    const store = createMemoryStore({ keepMs: 60_000, maxRecords: 10, now: Date.now });
+    const [sender] = open.served.senders;
+    const unfunded = new AssayError("transaction_unfunded", "The account cannot pay for gas.");
+    const failing = { ...sender!, submit: () => Promise.reject(unfunded) };
+    const poor = createFacilitator({ suite, store, chains: [{ ...open.served, senders: [failing] }] });
+    await expect(poor.settle(document, requirements, { caller: shop })).rejects.toBe(unfunded);
+    expect(store.size()).toBe(0);
+    const rich = createFacilitator({ suite, store, chains: [open.served] });
+    expect(await rich.settle(document, requirements, { caller: shop })).toMatchObject({ success: true });
   });
 
   test("more than may wait at the same time are refused", async () => {

@@ -15,21 +15,21 @@ export type PaymentRequest = {
   readonly requirement: PaymentRequirements;
 };
 /** Claims on vouchers of one receiver. */
-export type ClaimRequest = {
+type ClaimRequest = {
   readonly kind: "claim";
   readonly requirement: PaymentRequirements;
   readonly claims: readonly Claim[];
   readonly claimSignature?: Uint8Array;
 };
 /** The sweep of what was claimed. */
-export type SweepRequest = {
+type SweepRequest = {
   readonly kind: "sweep";
   readonly requirement: PaymentRequirements;
   readonly receiver: Address;
   readonly token: Address;
 };
 /** A refund that its receiver consents to, with the claims that come before it. */
-export type RefundRequest = {
+type RefundRequest = {
   readonly kind: "refund";
   readonly requirement: PaymentRequirements;
   readonly channel: Claim["channel"];

@@ -13,7 +13,7 @@ import type { Refusal } from "./reasons.ts";
 import type { ParsedRequest } from "./request.ts";
 import type { Settled, SettlementRecord, SettlementStore } from "./store.ts";
 
-export type Asked = {
+type Asked = {
   readonly served: ServedChain;
   readonly request: ParsedRequest;
   readonly plan: Plan;
@@ -23,7 +23,7 @@ export type Asked = {
   readonly nowS: number;
 };
 /** `replayed`: this was settled by a request before. A refusal with a transaction was sent, and reverted or is pending. */
-export type Outcome =
+type Outcome =
   | (Settled & { readonly ok: true; readonly replayed: boolean })
   | (Refusal & { readonly transaction?: string });
 
