@@ -260,6 +260,14 @@ CREATE TABLE assay.facilitator_settlements (
 CREATE INDEX facilitator_settlements_age ON assay.facilitator_settlements (created_at_ms);
 `;
 
+const SETTLED = `
+-- What the settler asks for several times a second, of a table that only grows.
+CREATE INDEX payments_job ON assay.payments (job_id) WHERE state = 'settling';
+CREATE INDEX payments_unstated ON assay.payments (updated_at_ms)
+  WHERE state = 'settled' AND supplement_index IS NULL AND tx_hash IS NOT NULL;
+CREATE INDEX payments_block ON assay.payments (network, block_number) WHERE state = 'settled' AND tx_hash IS NOT NULL;
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
@@ -267,4 +275,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 3, name: "deposits, and claims of vouchers", sql: CLAIMS },
   { version: 4, name: "anchored entries as they were signed", sql: ANCHORS },
   { version: 5, name: "settlements for others", sql: FACILITATOR },
+  { version: 6, name: "indexes for settling", sql: SETTLED },
 ];
