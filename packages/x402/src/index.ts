@@ -59,30 +59,20 @@ export {
   readSponsored,
   sponsoredToJson,
 } from "./extensions.ts";
-export { addressOfKey, checksumAddress, fromHex, toHex } from "./hex.ts";
-export { decodeHeader, encodeHeader } from "./header.ts";
-export {
-  EXPIRY_SLACK_SECONDS,
-  MAX_HEADER_CHARS,
-  MAX_QUOTE_BODY_BYTES,
-  MAX_UINT128,
-  MAX_UINT256,
-  MAX_WITHDRAW_DELAY_SECONDS,
-  MIN_WITHDRAW_DELAY_SECONDS,
-} from "./limits.ts";
+export { checksumAddress, fromHex, toHex } from "./hex.ts";
 export { matchRequirement } from "./match.ts";
-export { chainIdOf, networkOfChain, networkOfV1Name, v1NameOf } from "./networks.ts";
+export { chainIdOf, networkOfV1Name, v1NameOf } from "./networks.ts";
 export { depositIdOf, paymentIdOf, paymentParty } from "./party.ts";
 export { nextVoucher, resyncFrom } from "./payer-channel.ts";
 export type { PayerAccount } from "./payer-channel.ts";
 export { encodePayment, parsePaymentDocument, parsePaymentHeader, paymentDocument, sponsoredOf } from "./payload.ts";
 export type { PaymentHeaderName, QuoteEcho } from "./payload.ts";
-export { channelConfigToJson, parseChannelConfig, parsePayment, paymentToJson } from "./payment.ts";
+export { channelConfigToJson, parseChannelConfig } from "./payment.ts";
 export { SPEND_NOTHING, assetLimitOf, chooseRequirement, judgeQuote } from "./policy.ts";
 export type { AssetLimit, Capabilities, SpendPolicy, SpendQuestion, Spent } from "./policy.ts";
 export { encodePaymentRequired, parsePaymentRequired, paymentRequiredDocument, paymentRequiredV1 } from "./required.ts";
 export type { ParsedQuote } from "./required.ts";
-export { parseRequirements, readChannelState, requirementsToJson } from "./requirements.ts";
+export { parseRequirements, requirementsToJson } from "./requirements.ts";
 export {
   channelOutcome,
   encodeSettlementResponse,
@@ -92,7 +82,7 @@ export {
 } from "./settlement.ts";
 export { isErc6492, isSignedBy, judgeSigner, unwrapErc6492, wrapErc6492 } from "./signature.ts";
 export type { AccountCode, Deployment, SignatureQuestion, SignerVerdict } from "./signature.ts";
-export { batchDomain, hashWords, permit2Domain, tokenDomain, typedDigest } from "./typed-data.ts";
+export { hashWords, tokenDomain, typedDigest } from "./typed-data.ts";
 export type { TokenDomain, Word } from "./typed-data.ts";
 export type {
   Address,
