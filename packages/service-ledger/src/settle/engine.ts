@@ -112,6 +112,7 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
       await patiently(() => handler.apply(jobId, outcome), closing.signal, waits);
       return true;
     });
+    if (outcome.state === "final") reorgs.note(outcome);
     onEvent({
       type: "job_ended",
       jobId,

@@ -15,6 +15,8 @@ export type Jobs = {
   readonly running: () => number;
   /** Forgets jobs that ended before `beforeMs` (Unix milliseconds). */
   readonly sweep: (beforeMs: number) => Promise<void>;
+  /** From now on nothing that a job does is put down: what ends it is our closing, and no failure of its own. */
+  readonly leave: () => void;
   /** Leaves jobs where they are; the next process finishes them. */
   readonly close: () => Promise<void>;
 };
@@ -128,6 +130,9 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
         loadOutput: false,
       });
       if (ended.length > 0) await DBOS.deleteWorkflows(ended.map(({ workflowID }) => workflowID));
+    },
+    leave() {
+      closing = true;
     },
     async close() {
       closing = true;

@@ -4,6 +4,7 @@ import type { EngineEvent } from "./engine.ts";
 import { MAX_REORG_ROWS } from "./limits.ts";
 import type { ChainReads } from "./ports.ts";
 import { markUnsettled, settledBy, settledTransactions } from "./rows.ts";
+import type { SettledIn } from "./rows.ts";
 
 /** Blocks that a chain can take back and is followed: beyond that it is another chain, and nothing is changed. */
 export const MAX_REORG_BLOCKS = 256;
@@ -12,6 +13,8 @@ export type ReorgWatch = {
   /** Looks whether the chain took blocks back since the last time; answers how many payments are due again. */
   (): Promise<number>;
   readonly head: () => number | null;
+  /** Tells of a transaction that counts as final: its block may come and go between two looks. */
+  readonly note: (settled: SettledIn) => void;
 };
 
 /**
@@ -30,6 +33,7 @@ export function createReorgWatch(modules: {
 }): ReorgWatch {
   const { database, chain, network, now, onEvent, onReorg } = modules;
   let seen: { readonly number: number; readonly hash: Hex } | undefined;
+  let latest: SettledIn | undefined;
 
   async function recheck(head: number): Promise<number> {
     const settled = await settledTransactions(database, network, Math.max(0, head - MAX_REORG_BLOCKS), MAX_REORG_ROWS);
@@ -55,14 +59,23 @@ export function createReorgWatch(modules: {
     if (hash === undefined) return 0;
     const before = seen;
     const stands =
-      before !== undefined && before.number <= number && (await chain.blockHash(before.number)) === before.hash;
+      before !== undefined &&
+      before.number <= number &&
+      (await chain.blockHash(before.number)) === before.hash &&
+      (latest === undefined || (await chain.receipt(latest.transaction))?.blockNumber === latest.blockNumber);
     let unsettled = 0;
     if (!stands) {
       onReorg();
+      latest = undefined;
       unsettled = await recheck(number);
     }
     seen = { number, hash };
     return unsettled;
   };
-  return Object.assign(look, { head: () => seen?.number ?? null });
+  return Object.assign(look, {
+    head: () => seen?.number ?? null,
+    note: (settled: SettledIn) => {
+      latest = settled;
+    },
+  });
 }

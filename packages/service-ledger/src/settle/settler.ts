@@ -191,7 +191,6 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
       },
       options,
     );
-    closers.push(() => engine.close());
     const jobs = await launchJobs({
       databaseUrl: settings.databaseUrl,
       run: engine.runJob,
@@ -200,7 +199,11 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
         onEvent({ type: "job_failed", jobId, error: message });
       },
     });
-    closers.push(() => jobs.close());
+    closers.push(async () => {
+      jobs.leave();
+      await engine.close();
+      await jobs.close();
+    });
     fence.lost.addEventListener("abort", () => {
       if (closers.length === 0) return;
       onEvent({ type: "fenced" });

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { hexToBytes } from "@assay/core";
 import type { Database } from "@assay/driver-postgres";
 import { MAX_SUPPLEMENT_ROWS } from "./limits.ts";
-import { unsupplementedRows } from "./rows.ts";
+import { hexArray, unsupplementedRows } from "./rows.ts";
 import type { PaymentRow } from "./rows.ts";
 import { text } from "./values.ts";
 
@@ -95,19 +95,20 @@ export function createSupplementer(modules: {
         if (index !== undefined) written.set(id, index);
       }
     }
-    let put = 0;
-    for (const { row, id } of drafts) {
-      const index = written.get(id);
-      if (index === undefined) continue;
-      const { rowCount } = await database.query(
-        `UPDATE assay.payments SET supplement_index = $2
-         WHERE payment_id = decode($1, 'hex') AND state = 'settled' AND tx_hash = decode($3, 'hex') AND block_number = $4`,
-        [row.paymentId.slice(2), index, row.transaction?.slice(2) ?? "", row.blockNumber ?? 0],
-      );
-      put += rowCount;
-    }
+    const known = drafts.filter(({ id }) => written.has(id));
+    const { rowCount } = await database.query(
+      `UPDATE assay.payments AS p SET supplement_index = s.place
+       FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[]) AS s(id, place, tx, block)
+       WHERE p.payment_id = decode(s.id, 'hex') AND p.state = 'settled' AND p.tx_hash = decode(s.tx, 'hex') AND p.block_number = s.block`,
+      [
+        hexArray(known.map(({ row }) => row.paymentId)),
+        `{${known.map(({ id }) => written.get(id)).join(",")}}`,
+        hexArray(known.map(({ row }) => row.transaction ?? "0x")),
+        `{${known.map(({ row }) => row.blockNumber ?? 0).join(",")}}`,
+      ],
+    );
     for (const { id } of drafts) written.delete(id);
-    return put;
+    return rowCount;
   };
 }
 

@@ -86,29 +86,22 @@ export async function payer(world: World, amountAtomic: bigint): Promise<Account
   return made;
 }
 
+/** Sends a transaction as any account, and waits for its block; answers its hash. */
+export async function send(world: World, from: Address, to: Address, data: Hex): Promise<string> {
+  await world.chain.request("anvil_setBalance", [from, "0xde0b6b3a7640000"]);
+  await world.chain.request("anvil_impersonateAccount", [from]);
+  const hash = await world.chain.request("eth_sendTransaction", [{ from, to, data }]);
+  await world.chain.request("anvil_stopImpersonatingAccount", [from]);
+  if (typeof hash !== "string") throw new Error("The node gave no hash.");
+  const receipt = await until(() => world.chain.receipt(hash as Hex));
+  if (!receipt.ok) throw new Error("The transaction reverted.");
+  return hash;
+}
+
 /** Lets Permit2 take an account's USDC, as its owner would. */
 export async function approvePermit2(world: World, owner: Address): Promise<void> {
-  const { rpcUrl, deployments } = world.embedded;
-  const ask = async (method: string, params: readonly unknown[]): Promise<unknown> => {
-    const response = await fetch(rpcUrl, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-    });
-    const answer = (await response.json()) as { result?: unknown; error?: { message: string } };
-    if (answer.error) throw new Error(answer.error.message);
-    return answer.result;
-  };
-  await ask("anvil_setBalance", [owner, "0xde0b6b3a7640000"]);
-  await ask("anvil_impersonateAccount", [owner]);
-  await ask("eth_sendTransaction", [
-    {
-      from: owner,
-      to: usdc(world).address,
-      data: `0x095ea7b3${deployments.permit2.slice(2).padStart(64, "0")}${"f".repeat(64)}`,
-    },
-  ]);
-  await ask("anvil_stopImpersonatingAccount", [owner]);
+  const { permit2 } = world.embedded.deployments;
+  await send(world, owner, usdc(world).address, `0x095ea7b3${permit2.slice(2).padStart(64, "0")}${"f".repeat(64)}`);
 }
 
 export function requirement(
