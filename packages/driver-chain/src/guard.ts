@@ -1,4 +1,6 @@
 import { AssayError } from "@assay/core";
+import { lineageOf } from "./embedded/lineage.ts";
+import type { Chain } from "./rpc/chain.ts";
 
 /** Chains whose real instances are public: a signature made on their embedded likeness is valid there as well. */
 const PUBLIC_CHAINS: ReadonlyMap<number, string> = new Map([
@@ -29,6 +31,22 @@ export function refuseDevelopment(use: DevelopmentUse): void {
       ],
     },
   );
+}
+
+/**
+ * The same, and more: a node on this machine may be one of the public chain. Under the id of one, only an embedded chain of
+ * ours will do, which shows its lineage. Throws `development_key_refused` and what the chain's methods throw.
+ */
+export async function refuseForeignDevelopment(
+  chain: Pick<Chain, "chainId" | "request">,
+  rpcUrl: string,
+): Promise<void> {
+  refuseDevelopment({ chainId: chain.chainId, rpcUrl });
+  const name = PUBLIC_CHAINS.get(chain.chainId);
+  if (name === undefined || (await lineageOf(chain)) !== undefined) return;
+  throw new AssayError("development_key_refused", `A development key may not be used on ${name}.`, {
+    hints: ["The node is on this machine, but its chain is not an embedded one.", "Give key files of your own."],
+  });
 }
 
 /** Whether an http(s) URL names this machine: `localhost`, 127.0.0.0/8 or ::1. */

@@ -1,6 +1,6 @@
 export { addressOf, evmSigner, nativeEvmSuite } from "./crypto/evm-suite.ts";
 export type { NamedEvmSuite } from "./crypto/evm-suite.ts";
-export { isLoopbackHost, isLoopbackUrl, refuseDevelopment } from "./guard.ts";
+export { isLoopbackHost, isLoopbackUrl, refuseDevelopment, refuseForeignDevelopment } from "./guard.ts";
 export type { DevelopmentUse } from "./guard.ts";
 export { openEmbeddedChain } from "./embedded/embedded.ts";
 export type {
@@ -37,3 +37,5 @@ export type {
   TxState,
 } from "./sender/types.ts";
 export { decryptKey, encryptKey, writeKeyFile } from "./wallet/keystore.ts";
+export { createFactsCache } from "./rpc/facts-cache.ts";
+export type { FactsCache, FactsCacheOptions } from "./rpc/facts-cache.ts";

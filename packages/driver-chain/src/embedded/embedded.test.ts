@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { canonicalAddresses, splitFactoryAddress } from "@assay/contracts";
 import { bytesToHex } from "@assay/core";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { createChain, openEmbeddedChain } from "../index.ts";
+import { createChain, openEmbeddedChain, refuseForeignDevelopment } from "../index.ts";
 import type { ChainNodeEvent, EmbeddedChain, EmbeddedChainOptions } from "../index.ts";
 import type { Transport } from "../rpc/transport.ts";
 import { findChainBinary } from "./binary.ts";
@@ -138,6 +138,14 @@ describe("a first start", () => {
       expect(chain.deployments.tokens[0]).toMatchObject({ symbol: "USDC", address: dollar });
       expect(await createChain({ url: chain.rpcUrl, chainId: profile }).blockNumber()).toBeGreaterThan(0);
       expect(new URL(chain.rpcUrl).hostname).toBe("127.0.0.1");
+      const reads = createChain({ url: chain.rpcUrl, chainId: profile });
+      await expect(refuseForeignDevelopment(reads, chain.rpcUrl)).resolves.toBeUndefined();
+      await expect(refuseForeignDevelopment(reads, "http://example.com")).rejects.toThrow(
+        code("development_key_refused"),
+      );
+      // A node of this machine with the public chain itself, or a copy of it.
+      await nodeTransport(Number(new URL(chain.rpcUrl).port)).request("anvil_setCode", [LINEAGE_ADDRESS, "0x"]);
+      await expect(refuseForeignDevelopment(reads, chain.rpcUrl)).rejects.toThrow(code("development_key_refused"));
       await chain.close();
     }
   });
