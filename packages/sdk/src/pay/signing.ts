@@ -85,8 +85,8 @@ export type SigningModules = {
 type Way = { readonly requirement: PaymentRequirements; readonly at: number; readonly asset: AssetLimit };
 
 /** Reasons of a corrective 402 (x402 batch-settlement). */
-const CORRECTIVE = ["cumulative_amount_mismatch", "below_claimed"] as const;
-const NO_ALLOWANCE = "permit2_allowance";
+const CORRECTIVE = /cumulative_amount_mismatch|below_claimed/;
+const NO_ALLOWANCE = /permit2_allowance/;
 
 /** The signer of a payer's payments. */
 export function createPaymentSigner(modules: SigningModules): PaymentSigner {
@@ -298,12 +298,12 @@ export function createPaymentSigner(modules: SigningModules): PaymentSigner {
 
   const resync: PaymentSigner["resync"] = async (quote, refused) => {
     const said = quote.required.error ?? "";
-    if (said.includes(NO_ALLOWANCE)) {
+    if (NO_ALLOWANCE.test(said)) {
       permit2.missing(refused.payment.asset.address);
       return refused.payment.scheme !== "batch-settlement";
     }
     const { channel } = refused;
-    if (!channel || !CORRECTIVE.some((reason) => said.includes(reason))) return false;
+    if (!channel || !CORRECTIVE.test(said)) return false;
     for (const { scheme, network, extra } of quote.required.accepts) {
       const { channelState, voucherState } = extra;
       if (scheme !== "batch-settlement" || network !== channel.network || channelState?.channelId !== channel.channelId)
