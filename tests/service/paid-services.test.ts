@@ -346,6 +346,16 @@ describe("services", () => {
     expect([desk.releases(), desk.settled().length, desk.taken()]).toEqual([1, 0, 0]);
   });
 
+  test("an audit that is free is for those who may read the receipt", async () => {
+    const { server: at } = await open();
+    const first = await infer(at);
+    const url = `${at.url}/v1/receipts/${first.headers.get("assay-receipt-id") ?? ""}/audit`;
+    const sent = { method: "POST", body: "abc" };
+    expect(await codeOf(await fetch(url, sent))).toEqual([403, "receipt_not_yours"]);
+    const grant = { "assay-grant": first.headers.get("assay-grant") ?? "" };
+    expect(await (await fetch(url, { ...sent, headers: grant })).json()).toEqual({ result: "agree", bytes: 3 });
+  });
+
   test("an audit takes the bundle that is sent", async () => {
     const { server: at, desk } = await open({ rates: { "service:audit": { call: 9 } } });
     const url = `${at.url}/v1/receipts/${"00".repeat(16)}/audit`;

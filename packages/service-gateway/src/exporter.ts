@@ -2,7 +2,7 @@ import { AssayError, bytesToHex, isAssayError } from "@assay/core";
 import type { CryptoSuite, Signer } from "@assay/core";
 import type { CheckpointNote, IndexStore, LogSink, StoredRecord } from "@assay/protocol";
 import { PROFILE, decodeEntry, parseStatement } from "@assay/receipts";
-import type { Bundle, BundledProof, BundledStatement } from "@assay/receipts";
+import type { Bundle, BundledProof, BundledStatement, OpenMap } from "@assay/receipts";
 import { encodeCoseReceipt, formatTlogProof } from "@assay/tlog";
 import type { LogState } from "./log-state.ts";
 import { decodeSidecar } from "./sidecar.ts";
@@ -16,6 +16,8 @@ export type ExporterModules = {
   readonly cosigned?: () => CheckpointNote | undefined;
   /** Signs RFC 9942 receipts: the log's Ed25519 key. */
   readonly logSigner: Signer;
+  /** Where an execution (digest, lower-case hex) is anchored on a chain; undefined where it is not, or not yet. */
+  readonly anchor?: (executionDigest: string) => Promise<OpenMap | undefined>;
 };
 
 /** Puts together, from log and index, what holders of receipts ask for. */
@@ -41,7 +43,8 @@ const COSIGNED_POLL_MS = 25;
 const MAX_SUPPLEMENTS = 60;
 
 /** Makes an exporter. */
-export function createExporter({ log, index, state, suite, logSigner, cosigned }: ExporterModules): Exporter {
+export function createExporter(modules: ExporterModules): Exporter {
+  const { log, index, state, suite, logSigner, cosigned } = modules;
   const keysets = new Map<string, { envelope: Uint8Array; document: Uint8Array }>();
 
   const read = async (logIndex: number): Promise<StoredRecord> => {
@@ -112,6 +115,18 @@ export function createExporter({ log, index, state, suite, logSigner, cosigned }
     }
   };
 
+  /** Without the ledger's database a bundle lacks its anchor, as it lacks its supplements. */
+  const anchorOf = async (record: StoredRecord): Promise<OpenMap | undefined> => {
+    const [envelope] = decodeEntry(record.entry);
+    if (!modules.anchor || !envelope) return undefined;
+    try {
+      return await modules.anchor(bytesToHex(parseStatement(suite, envelope).digest));
+    } catch (error) {
+      if (isAssayError(error) && error.code.startsWith("database_")) return undefined;
+      throw error;
+    }
+  };
+
   const bundle = async (logIndex: number, waitMs: number): Promise<{ bundle: Bundle; complete: boolean }> => {
     const main = await read(logIndex);
     const records = [main];
@@ -130,6 +145,7 @@ export function createExporter({ log, index, state, suite, logSigner, cosigned }
         statements.push({ envelope, claims: claims[i] ?? new Uint8Array() });
       }
     }
+    const anchor = await anchorOf(main);
     const last = Math.max(...records.map((record) => record.index));
     const note = await covering(last, waitMs);
     const log_: BundledProof[] = [];
@@ -150,6 +166,7 @@ export function createExporter({ log, index, state, suite, logSigner, cosigned }
         statements,
         keysets: await Promise.all([...needed.values()].map(keysetOf)),
         ...(note ? { log: log_, checkpoints: [note.note] } : {}),
+        ...(anchor ? { anchors: [anchor] } : {}),
       },
     };
   };

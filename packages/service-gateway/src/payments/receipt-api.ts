@@ -8,7 +8,7 @@ import { BUNDLE_MEDIA_TYPE } from "@assay/receipts";
 import { limitBody } from "../limit-body.ts";
 import { anyJson, bytes, problem, receiptParams } from "../schemas.ts";
 import { fingerprintOf } from "./fingerprint.ts";
-import { paidRoute } from "./service.ts";
+import { paidRoute, payerOf } from "./service.ts";
 import type { ServiceModules, ServiceUse } from "./service.ts";
 
 export type ReceiptApiModules = ServiceModules & {
@@ -105,6 +105,8 @@ export function mountReceiptApi(app: OpenAPIHono, modules: ReceiptApiModules): v
       }),
       async (context) => {
         const sent = new Uint8Array(await context.req.arrayBuffer());
+        // Work for nothing is for those who have a receipt of this gateway; who pays may bring any.
+        if (payerOf(context) === undefined) await modules.readable(context, context.req.param("id"));
         const bundle = sent.length > 0 ? sent : await modules.bundle(context, context.req.param("id"));
         const signal = AbortSignal.any([context.req.raw.signal, AbortSignal.timeout(SERVICE_LIMIT_MS.audit)]);
         return context.json((await audit(bundle, signal)) as never, 200);
