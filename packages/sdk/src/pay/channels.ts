@@ -130,9 +130,9 @@ export function createChannelBook(store: PayStore, now: () => number): ChannelBo
           const record = recordOf(kept, channel, now());
           const isCharged = end.kind === "charged";
           let sum = BigInt(record.charged) + (isCharged ? end.amountAtomic : amount);
-          // A lower sum is to our good; a higher one shows in the corrective 402, with our own signature.
+          // With nothing under way both sides have the same sum, or theirs counts: at most what was promised, it can be claimed.
           const theirs = isCharged && state.inFlight === 0n ? end.chargedAtomic : undefined;
-          if (theirs !== undefined && theirs < sum) sum = theirs;
+          if (theirs !== undefined && theirs <= BigInt(record.signed)) sum = theirs;
           record.charged = sum.toString();
           // A deposit of an answer that never came may not have been made: the next corrective 402 says.
           if (isCharged) record.balance = (BigInt(record.balance) + deposit).toString();

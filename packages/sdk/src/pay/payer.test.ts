@@ -445,6 +445,41 @@ describe("channels", () => {
     expect((await payer.channels())[0]).toMatchObject({ charged: "200" });
   });
 
+  test("whose vouchers arrive the wrong way round are signed anew, and every request is answered", async () => {
+    const waiting: (() => void)[] = [];
+    let turned = 0;
+    const seller = await sells({
+      offer: () => ({
+        accepts: [
+          requirementOf("batch-settlement", "10", {
+            extra: { ...requirementOf("batch-settlement", "1").extra, minDeposit: "5000" },
+          }),
+        ],
+        chargeAtomic: 7n,
+      }),
+      // Ten at a time, the last one first.
+      arrive: () =>
+        turned === 0 || turned > 10
+          ? Promise.resolve(void turned++)
+          : new Promise((resolve) => {
+              waiting.push(resolve);
+              if (waiting.length < 10) return;
+              turned = 11;
+              for (const go of waiting.splice(0).toReversed()) go();
+            }),
+    });
+    const payer = payerOf({ channels: "always" });
+    const fetch = paidFetch(undefined, payer);
+    await fetch(`${seller.url}/a`, post("x"));
+    const responses = await Promise.all(Array.from({ length: 10 }, () => fetch(`${seller.url}/a`, post("x"))));
+    expect(responses.map(({ status }) => status)).toEqual(Array(10).fill(200));
+    expect([...seller.accounts.values()][0]).toMatchObject({ charged: 77n, reserved: 0n, balance: 5000n });
+    expect(seller.counts.refused).toBeLessThanOrEqual(20);
+    // What is known of the channel is what was charged: nothing drifts.
+    await fetch(`${seller.url}/a`, post("x"));
+    expect((await payer.channels())[0]).toMatchObject({ charged: "84" });
+  });
+
   test("are taken up where the other side stands after the books were lost", async () => {
     const seller = await sells({ offer: channel("100") });
     for (let i = 0; i < 2; i++)

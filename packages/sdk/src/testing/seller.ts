@@ -46,6 +46,8 @@ export type SellerOptions = {
   readonly stream?: boolean;
   /** Stands in the way: what it returns true for is over. Told how many payments of this id came before. */
   readonly before?: (seen: number, request: IncomingMessage, response: ServerResponse) => boolean;
+  /** Awaited before a payment is looked at: lets a test choose the order in which payments arrive. */
+  readonly arrive?: () => Promise<void>;
   /** Called when a request is paid; its answer waits for it. */
   readonly work?: () => Promise<void>;
   readonly settlement?: (honest: SettlementResponse) => SettlementResponse;
@@ -107,6 +109,7 @@ export async function openSeller(options: SellerOptions): Promise<Seller> {
     const before = seen.get(key) ?? 0;
     seen.set(key, before + 1);
     if (options.before?.(before, request, response) === true) return;
+    await options.arrive?.();
     const refuse = (code: string, accepts?: readonly PaymentRequirements[]): void => {
       counts.refused++;
       ask(code, accepts);
