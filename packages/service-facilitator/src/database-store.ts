@@ -58,16 +58,15 @@ export function createDatabaseStore(
 }
 
 function recordOf(row: Readonly<Record<string, unknown>>): SettlementRecord {
-  const text = (name: string): string => String(row[name]);
-  const result = row["result"];
+  const { key, caller, digest, network, sender, job_id: jobId, result, created_at_ms: createdAtMs } = row;
   return {
-    key: text("key"),
-    caller: text("caller"),
-    digest: text("digest"),
-    network: text("network"),
-    sender: text("sender"),
-    jobId: text("job_id"),
-    createdAtMs: Number(row["created_at_ms"]),
+    key: String(key),
+    caller: String(caller),
+    digest: String(digest),
+    network: String(network),
+    sender: String(sender),
+    jobId: String(jobId),
+    createdAtMs: Number(createdAtMs),
     ...(typeof result === "string" ? { result: resultOf(parseJson(result, { maxBytes: MAX_RESULT_BYTES })) } : {}),
   };
 }

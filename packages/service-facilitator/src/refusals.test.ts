@@ -366,6 +366,26 @@ describe("once", () => {
     expect(await rich.settle(document, requirements, { caller: shop })).toMatchObject({ success: true });
   });
 
+  test("payments at the same time are shared out among the senders", async () => {
+    const submitted = new Map<string, number>();
+    const senders = open.served.senders.map((sender) => ({
+      ...sender,
+      submit: (job: Parameters<PaymentSender["submit"]>[0]) => {
+        submitted.set(sender.address, (submitted.get(sender.address) ?? 0) + 1);
+        return sender.submit(job);
+      },
+    }));
+    const many = createFacilitator({ suite, chains: [{ ...open.served, senders }] });
+    const payments = await Promise.all(Array.from({ length: 12 }, () => paid()));
+    const before = await open.balanceOf("USDC", open.receiver);
+    const results = await Promise.all(
+      payments.map(({ document, requirements }) => many.settle(document, requirements, { caller: shop })),
+    );
+    expect(results.every(({ success }) => success)).toBe(true);
+    expect(await open.balanceOf("USDC", open.receiver)).toBe(before + 12_000n);
+    expect([...submitted.values()]).toEqual([6, 6]);
+  });
+
   test("more than may wait at the same time are refused", async () => {
     const full = createFacilitator({ suite, chains: [open.served] }, { maxPending: 1 });
     const [one, two] = await Promise.all([paid(), paid()]);

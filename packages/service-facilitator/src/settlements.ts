@@ -46,6 +46,19 @@ export function createSettlements(options: {
   const { suite, store, now } = options;
   const under = new Map<string, { readonly asked: Asked; readonly outcome: Promise<Outcome> }>();
 
+  /** Settlements that each sender has to do with here: it takes so many transactions at once and no more. */
+  const load = new WeakMap<PaymentSender, number>();
+  const leastBusy = (senders: readonly PaymentSender[]): PaymentSender | undefined =>
+    senders.toSorted((a, b) => (load.get(a) ?? 0) - (load.get(b) ?? 0))[0];
+  const withLoad = async (sender: PaymentSender, work: () => Promise<Outcome>): Promise<Outcome> => {
+    load.set(sender, (load.get(sender) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      load.set(sender, (load.get(sender) ?? 0) - 1);
+    }
+  };
+
   /** Why the chain or the clock forbid what is asked; the gas that it may use otherwise. */
   const examine = async (
     asked: Asked,
@@ -74,12 +87,16 @@ export function createSettlements(options: {
   };
 
   const begin = async (asked: Asked): Promise<Outcome> => {
-    const { served, request, plan, caller, digest } = asked;
+    const { served, request, plan } = asked;
     const known = await store.get(plan.key);
     if (known) return resume(asked, known);
-    const senders = sendersFor(served, request);
-    const sender = senders[Math.floor(Math.random() * senders.length)];
+    const sender = leastBusy(sendersFor(served, request));
     if (!sender) return refuse(REASON.facilitator, "Nobody here may settle this payment.", plan.payer);
+    return withLoad(sender, () => beginWith(asked, sender));
+  };
+
+  const beginWith = async (asked: Asked, sender: PaymentSender): Promise<Outcome> => {
+    const { served, plan, caller, digest } = asked;
     const examined = await examine(asked, sender);
     if (!examined.ok) return examined;
     const record: SettlementRecord = {
