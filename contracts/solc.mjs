@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The compiler of npm's `solc` behind the two options that forge asks a native one for, and the settings that all
-// contracts are compiled with. Forge needs no download this way, and tests what is committed.
+// The compiler of npm's `solc` behind the two options that forge asks a native one for, so that forge needs no download;
+// and the settings that all contracts are compiled with.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

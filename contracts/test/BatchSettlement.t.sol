@@ -306,7 +306,7 @@ contract BatchSettlementTest is Fixture {
     }
 
     function test_contractAuthorizer() public {
-        TestWallet1271 wallet = new TestWallet1271(authorizer);
+        TestWallet1271 wallet = TestWallet1271(payable(deploy("test-wallet1271", abi.encode(authorizer))));
         channel.receiverAuthorizer = address(wallet);
         id = batch.getChannelId(channel);
         _deposit(1000, 4);
@@ -317,7 +317,7 @@ contract BatchSettlementTest is Fixture {
     }
 
     function test_contractPayerSignsVouchersByEip1271() public {
-        TestWallet1271 wallet = new TestWallet1271(payer);
+        TestWallet1271 wallet = TestWallet1271(payable(deploy("test-wallet1271", abi.encode(payer))));
         usdc.mint(address(wallet), 1000);
         channel.payer = address(wallet);
         channel.payerAuthorizer = address(0);

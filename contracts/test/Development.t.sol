@@ -12,12 +12,12 @@ contract DevelopmentTest is Fixture {
 
     function setUp() public {
         setUpCanonical();
-        multi = new Multicall3();
-        factory = new TestWalletFactory();
+        multi = Multicall3(deploy("multicall3"));
+        factory = TestWalletFactory(deploy("test-wallet-factory"));
     }
 
     function test_walletAnswersForItsKeyAlone() public {
-        TestWallet1271 wallet = new TestWallet1271(vm.addr(KEY));
+        TestWallet1271 wallet = TestWallet1271(payable(deploy("test-wallet1271", abi.encode(vm.addr(KEY)))));
         bytes32 hash = keccak256("message");
         assertEq(bytes32(wallet.isValidSignature(hash, signature(KEY, hash))), bytes32(bytes4(0x1626ba7e)), "own");
         bytes32 refusal = bytes32(bytes4(0xffffffff));

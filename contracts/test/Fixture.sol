@@ -4,9 +4,7 @@ pragma solidity 0.8.28;
 import {AssayToken} from "../solidity/tokens/AssayToken.sol";
 import {TestUSDC} from "../solidity/tokens/TestUSDC.sol";
 import {Canonical} from "../solidity/lib/Canonical.sol";
-import {ERC3009DepositCollector} from "../solidity/x402/ERC3009DepositCollector.sol";
 import {ISignatureTransfer} from "../solidity/interfaces/ISignatureTransfer.sol";
-import {Permit2DepositCollector} from "../solidity/x402/Permit2DepositCollector.sol";
 import {Permit2Proxy} from "../solidity/x402/Permit2Proxy.sol";
 import {X402BatchSettlement} from "../solidity/x402/X402BatchSettlement.sol";
 import {X402ExactPermit2Proxy} from "../solidity/x402/X402ExactPermit2Proxy.sol";
@@ -39,20 +37,19 @@ abstract contract Fixture is Test {
             hex"7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
         );
         string memory file = vm.readFile("contracts/src/generated/permit2.ts");
-        bytes memory initCode = vm.parseBytes(vm.split(vm.split(file, "bytecode:")[1], "\"")[1]);
         bytes32 salt = abi.decode(vm.parseBytes(vm.split(vm.split(file, "salt:")[1], "\"")[1]), (bytes32));
-        (bool ok,) = CREATE2_DEPLOYER.call(abi.encodePacked(salt, initCode));
+        (bool ok,) = CREATE2_DEPLOYER.call(abi.encodePacked(salt, initCode("permit2")));
         assertTrue(ok && Canonical.PERMIT2.code.length != 0, "Permit2 lands on its address");
 
         // By code alone, as the embedded chain places them.
-        vm.etch(Canonical.BATCH_SETTLEMENT, address(new X402BatchSettlement()).code);
-        vm.etch(Canonical.EXACT_PROXY, address(new X402ExactPermit2Proxy()).code);
-        vm.etch(Canonical.UPTO_PROXY, address(new X402UptoPermit2Proxy()).code);
-        vm.etch(ERC3009_COLLECTOR, address(new ERC3009DepositCollector()).code);
-        vm.etch(PERMIT2_COLLECTOR, address(new Permit2DepositCollector()).code);
+        vm.etch(Canonical.BATCH_SETTLEMENT, deploy("batch-settlement").code);
+        vm.etch(Canonical.EXACT_PROXY, deploy("exact-permit2-proxy").code);
+        vm.etch(Canonical.UPTO_PROXY, deploy("upto-permit2-proxy").code);
+        vm.etch(ERC3009_COLLECTOR, deploy("erc3009-deposit-collector").code);
+        vm.etch(PERMIT2_COLLECTOR, deploy("permit2-deposit-collector").code);
         usdc = TestUSDC(0x036CbD53842c5426634e7929541eC2318f3dCF7e);
-        vm.etch(address(usdc), address(new TestUSDC()).code);
-        asy = new AssayToken(address(this));
+        vm.etch(address(usdc), deploy("test-usdc").code);
+        asy = AssayToken(deploy("assay-token", abi.encode(address(this))));
     }
 
     function typed(bytes32 domain, bytes32 structHash) internal pure returns (bytes32) {

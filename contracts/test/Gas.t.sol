@@ -28,8 +28,8 @@ contract GasTest is Fixture {
         setUpCanonical();
         address[] memory operators = new address[](1);
         operators[0] = address(this);
-        batcher = new PaymentBatcher(address(this), operators);
-        anchor = new ReceiptAnchor(1 ether, 7 days);
+        batcher = PaymentBatcher(deploy("payment-batcher", abi.encode(address(this), operators)));
+        anchor = ReceiptAnchor(deploy("receipt-anchor", abi.encode(1 ether, 7 days)));
         submitter = vm.addr(SUBMITTER_KEY);
         authorizer = vm.addr(AUTHORIZER_KEY);
         vm.deal(submitter, 10 ether);

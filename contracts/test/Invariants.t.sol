@@ -184,7 +184,7 @@ contract BatcherActor is Fixture {
         usdc = token;
         address[] memory operators = new address[](1);
         operators[0] = address(this);
-        BATCHER = new PaymentBatcher(address(this), operators);
+        BATCHER = PaymentBatcher(deploy("payment-batcher", abi.encode(address(this), operators)));
     }
 
     function settle(uint256 kind, uint128 amount, uint128 permitted, bool signed, bool toBatcher) external {
@@ -250,7 +250,7 @@ contract BatcherInvariants is Fixture {
 
 /// @notice Submitters who bond, post, ask for their bonds and get convicted.
 contract AnchorActors is Test {
-    ReceiptAnchor public immutable ANCHOR = new ReceiptAnchor(1 ether, 7 days);
+    ReceiptAnchor public immutable ANCHOR = ReceiptAnchor(deploy("receipt-anchor", abi.encode(1 ether, 7 days)));
     uint256 public bonded;
     uint256 public paidOut;
 

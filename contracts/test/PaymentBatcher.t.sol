@@ -9,7 +9,7 @@ import {PaymentBatcher} from "../solidity/assay/PaymentBatcher.sol";
 import {ISignatureTransfer} from "../solidity/interfaces/ISignatureTransfer.sol";
 import {Fixture} from "./Fixture.sol";
 import {GreedyWallet, HostileToken} from "./Hostile.sol";
-import {Vm} from "./Test.sol";
+import {Deployer} from "./Test.sol";
 
 contract PaymentBatcherTest is Fixture {
     uint256 private constant KEY = 0xA11CE;
@@ -28,7 +28,7 @@ contract PaymentBatcherTest is Fixture {
         asy.approve(Canonical.PERMIT2, type(uint256).max);
         address[] memory operators = new address[](1);
         operators[0] = OPERATOR;
-        batcher = new PaymentBatcher(OWNER, operators);
+        batcher = PaymentBatcher(deploy("payment-batcher", abi.encode(OWNER, operators)));
     }
 
     /// @dev A payment as its kind is signed; `amount` of at most `permitted`.
@@ -270,7 +270,8 @@ contract PaymentBatcherTest is Fixture {
     }
 
     function test_ownerOfNobody() public {
+        Deployer deployer = new Deployer();
         vm.expectRevert(abi.encodeWithSelector(Ownable.OwnableInvalidOwner.selector, address(0)));
-        new PaymentBatcher(address(0), new address[](0));
+        deployer.run("payment-batcher", abi.encode(address(0), new address[](0)));
     }
 }

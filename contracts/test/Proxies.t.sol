@@ -166,7 +166,7 @@ contract ProxiesTest is Fixture {
     }
 
     function test_contractPayers() public {
-        TestWallet1271 wallet = new TestWallet1271(payer);
+        TestWallet1271 wallet = TestWallet1271(payable(deploy("test-wallet1271", abi.encode(payer))));
         asy.transfer(address(wallet), 10);
         vm.prank(payer);
         wallet.execute(address(asy), 0, abi.encodeCall(asy.approve, (Canonical.PERMIT2, 10)));

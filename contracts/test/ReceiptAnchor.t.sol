@@ -3,7 +3,7 @@ pragma solidity 0.8.28;
 
 import {ReceiptAnchor} from "../solidity/assay/ReceiptAnchor.sol";
 import {NoReceiver} from "./Hostile.sol";
-import {Test} from "./Test.sol";
+import {Deployer, Test} from "./Test.sol";
 
 contract ReceiptAnchorTest is Test {
     uint256 private constant NOW = 1_800_000_000;
@@ -15,7 +15,7 @@ contract ReceiptAnchorTest is Test {
 
     function setUp() public {
         vm.warp(NOW);
-        anchor = new ReceiptAnchor(1 ether, 7 days);
+        anchor = ReceiptAnchor(deploy("receipt-anchor", abi.encode(1 ether, 7 days)));
         submitter = vm.addr(KEY);
         vm.deal(submitter, 10 ether);
         vm.deal(address(this), 10 ether);
@@ -160,8 +160,9 @@ contract ReceiptAnchorTest is Test {
         vm.expectRevert(abi.encodeWithSelector(ReceiptAnchor.BondTooLarge.selector, 2 ** 80));
         anchor.bond{value: 2 ** 80}();
         anchor.bond{value: 2 ** 80 - 1}();
+        Deployer deployer = new Deployer();
         vm.expectRevert(ReceiptAnchor.ZeroBond.selector);
-        new ReceiptAnchor(1, 7 days);
+        deployer.run("receipt-anchor", abi.encode(1, 7 days));
     }
 
     function test_bondIsWithdrawnAfterItsDelay() public {

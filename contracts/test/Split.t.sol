@@ -11,7 +11,7 @@ contract SplitTest is Fixture {
 
     function setUp() public {
         setUpCanonical();
-        factory = new SplitFactory();
+        factory = SplitFactory(deploy("split-factory"));
     }
 
     function _two(address a, uint16 aShare, address b, uint16 bShare)

@@ -77,8 +77,38 @@ abstract contract Test {
         return high == type(uint256).max && low == 0 ? value : low + value % (high - low + 1);
     }
 
+    /// @dev The init code of a contract as it is committed, so that what is tested is what is deployed.
+    function initCode(string memory file) internal view returns (bytes memory) {
+        string memory text = vm.readFile(string.concat("contracts/src/generated/", file, ".ts"));
+        return vm.parseBytes(vm.split(vm.split(text, "bytecode:")[1], "\"")[1]);
+    }
+
+    /// @dev Deploys it; what its constructor reverts with is handed on.
+    function deploy(string memory file, bytes memory arguments) internal returns (address at) {
+        bytes memory code = abi.encodePacked(initCode(file), arguments);
+        assembly ("memory-safe") {
+            at := create(0, add(code, 0x20), mload(code))
+            if iszero(at) {
+                let free := mload(0x40)
+                returndatacopy(free, 0, returndatasize())
+                revert(free, returndatasize())
+            }
+        }
+    }
+
+    function deploy(string memory file) internal returns (address) {
+        return deploy(file, "");
+    }
+
     function signature(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
         return abi.encodePacked(r, s, v);
+    }
+}
+
+/// @notice Deploys by a call, for constructors that are expected to revert.
+contract Deployer is Test {
+    function run(string calldata file, bytes calldata arguments) external returns (address) {
+        return deploy(file, arguments);
     }
 }

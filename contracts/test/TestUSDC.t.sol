@@ -7,6 +7,7 @@ import {AssayToken} from "../solidity/tokens/AssayToken.sol";
 import {TestUSDCoin} from "../solidity/tokens/TestUSDC.sol";
 import {TestWallet1271} from "../solidity/dev/TestWallet1271.sol";
 import {Fixture} from "./Fixture.sol";
+import {Deployer} from "./Test.sol";
 
 contract TestUSDCTest is Fixture {
     uint256 private constant KEY = 0xA11CE;
@@ -32,7 +33,7 @@ contract TestUSDCTest is Fixture {
             keccak256(abi.encode(typeHash, keccak256("USDC"), keccak256("2"), block.chainid, address(usdc))),
             "domain"
         );
-        TestUSDCoin coin = new TestUSDCoin();
+        TestUSDCoin coin = TestUSDCoin(deploy("test-usd-coin"));
         assertEq(coin.name(), "USD Coin", "name on Base");
         assertEq(
             coin.DOMAIN_SEPARATOR(),
@@ -140,7 +141,7 @@ contract TestUSDCTest is Fixture {
     }
 
     function test_contractAccountsSignByEip1271Alone() public {
-        TestWallet1271 wallet = new TestWallet1271(payer);
+        TestWallet1271 wallet = TestWallet1271(payable(deploy("test-wallet1271", abi.encode(payer))));
         usdc.mint(address(wallet), 10);
         bytes32 digest = usdcDigest(transferStruct(address(wallet), PAYEE, 5, 0, NOW + 1, NONCE));
         bytes memory wrong = signature(OTHER_KEY, digest);
@@ -193,7 +194,8 @@ contract TestUSDCTest is Fixture {
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(KEY, permitDigest(address(asy), payer, PAYEE, 3, 0, NOW));
         asy.permit(payer, PAYEE, 3, NOW, v, r, s);
         assertEq(asy.allowance(payer, PAYEE), 3, "allowed");
+        Deployer deployer = new Deployer();
         vm.expectRevert(abi.encodeWithSelector(IERC20Errors.ERC20InvalidReceiver.selector, address(0)));
-        new AssayToken(address(0));
+        deployer.run("assay-token", abi.encode(address(0)));
     }
 }
