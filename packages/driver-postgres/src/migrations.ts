@@ -268,6 +268,54 @@ CREATE INDEX payments_unstated ON assay.payments (updated_at_ms)
 CREATE INDEX payments_block ON assay.payments (network, block_number) WHERE state = 'settled' AND tx_hash IS NOT NULL;
 `;
 
+const TAKE_PAYMENT = `
+-- Claims a payment that leaves its payer's account, and says what that account owes already and whether a payment of it
+-- failed since \`in_since_ms\`. \`authorized\`: only \`upto\` goes through Permit2. A function, because its plans are made once
+-- for each connection, and making them takes longer than carrying them out. Nothing comes back for a payment, or a payer's
+-- idempotency key, that is known.
+CREATE FUNCTION assay.take_payment(
+  in_payment bytea, in_network text, in_scheme text, in_payer text, in_asset text, in_pay_to text, in_cap numeric,
+  in_fingerprint bytea, in_key text, in_taken_by text, in_now_ms bigint, in_deadline_s bigint, in_settlement text,
+  in_since_ms bigint, authorized boolean
+) RETURNS TABLE (unsettled numeric, unsettled_permit2 numeric, risked numeric, failed bytea) LANGUAGE plpgsql AS $take$
+BEGIN
+  -- The claim is a lock: a crash that takes it leaves no receipt either.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  INSERT INTO assay.payments (payment_id, network, scheme, payer, asset, pay_to, cap_atomic, state, fingerprint,
+      idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, updated_at_ms)
+    VALUES (in_payment, in_network, in_scheme, in_payer, in_asset, in_pay_to, in_cap, 'taken', in_fingerprint, in_key,
+      in_taken_by, in_now_ms, in_deadline_s, in_settlement, in_now_ms)
+    ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    RETURN QUERY SELECT * FROM assay.payer_standing(in_payment, in_network, in_payer, in_asset, in_since_ms, authorized);
+  END IF;
+END
+$take$;
+
+-- What an account owes in one token, a payment aside: what is still to leave it (a voucher takes nothing from it, a deposit
+-- all of itself), what of that goes through Permit2, and what the gateway would lose if nothing of it arrived.
+CREATE FUNCTION assay.payer_standing(
+  but_payment bytea, in_network text, in_payer text, in_asset text, in_since_ms bigint, authorized boolean
+) RETURNS TABLE (unsettled numeric, unsettled_permit2 numeric, risked numeric, failed bytea) LANGUAGE plpgsql AS $standing$
+BEGIN
+  SELECT COALESCE(SUM(u.leaves), 0), COALESCE(SUM(u.leaves) FILTER (WHERE u.scheme = 'upto' OR NOT authorized), 0),
+      COALESCE(SUM(u.charged) FILTER (WHERE u.channel_id IS NULL OR u.deposit_atomic IS NOT NULL), 0)
+    INTO unsettled, unsettled_permit2, risked
+    FROM (
+      SELECT p.scheme, p.channel_id, p.deposit_atomic, COALESCE(p.amount_atomic, p.cap_atomic) AS charged,
+        CASE WHEN p.channel_id IS NULL THEN COALESCE(p.amount_atomic, p.cap_atomic) ELSE COALESCE(p.deposit_atomic, 0) END
+          AS leaves
+      FROM assay.payments p
+      WHERE p.payer = in_payer AND p.state IN ('taken', 'due', 'settling', 'failed') AND p.asset = in_asset
+        AND p.network = in_network AND p.payment_id <> but_payment
+    ) AS u;
+  SELECT p.payment_id INTO failed FROM assay.payments p
+    WHERE p.payer = in_payer AND p.state IN ('failed', 'dead') AND p.updated_at_ms > in_since_ms LIMIT 1;
+  RETURN NEXT;
+END
+$standing$;
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
@@ -276,4 +324,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 4, name: "anchored entries as they were signed", sql: ANCHORS },
   { version: 5, name: "settlements for others", sql: FACILITATOR },
   { version: 6, name: "indexes for settling", sql: SETTLED },
+  { version: 7, name: "claims of payments", sql: TAKE_PAYMENT },
 ];

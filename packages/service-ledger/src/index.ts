@@ -38,3 +38,6 @@ export type { Money, ReportedAsset } from "./reports/money.ts";
 export { createChainChecks } from "./checks/chain-checks.ts";
 export type { ChainCheckModules } from "./checks/chain-checks.ts";
 export { createDeskChain } from "./desk/chain.ts";
+export { settleNow } from "./reports/settle-now.ts";
+export type { SettledNow } from "./reports/settle-now.ts";
+export { forgetChain } from "./settle/forget.ts";

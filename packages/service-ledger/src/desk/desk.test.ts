@@ -665,7 +665,7 @@ describe("a desk", () => {
     const away: Database = {
       ...database,
       query: (text, ...rest) =>
-        text.startsWith("INSERT")
+        text.includes("take_payment")
           ? Promise.reject(new AssayError("database_unavailable", "PostgreSQL is away."))
           : database.query(text, ...rest),
     };

@@ -47,26 +47,8 @@ export type KnownPayment = {
 };
 
 const OPEN = "('taken', 'due', 'settling', 'failed')";
-/** What a row still takes from its payer's account: a voucher takes nothing, a deposit all of itself. */
-const LEAVES =
-  "CASE WHEN u.channel_id IS NULL THEN COALESCE(u.amount_atomic, u.cap_atomic) ELSE COALESCE(u.deposit_atomic, 0) END";
-/** What a row is worth to the gateway, as long as the payer could still undo it: vouchers are covered by their channel. */
-const RISKS =
-  "CASE WHEN u.channel_id IS NULL OR u.deposit_atomic IS NOT NULL THEN COALESCE(u.amount_atomic, u.cap_atomic) ELSE 0 END";
-
-// One parameter list for the statements that ask for a payer's standing: $1 payer, $2 asset, $3 network, $4 since.
-const STANDING = `(SELECT COALESCE(SUM(${LEAVES}), 0)::text FROM assay.payments u
-    WHERE u.payer = $1 AND u.state IN ${OPEN} AND u.asset = $2 AND u.network = $3) AS unsettled,
-  (SELECT COALESCE(SUM(${LEAVES}), 0)::text FROM assay.payments u
-    WHERE u.payer = $1 AND u.state IN ${OPEN} AND u.asset = $2 AND u.network = $3
-      AND (u.scheme = 'upto' OR NOT $5::boolean)) AS unsettled_permit2,
-  (SELECT COALESCE(SUM(${RISKS}), 0)::text FROM assay.payments u
-    WHERE u.payer = $1 AND u.state IN ${OPEN} AND u.asset = $2 AND u.network = $3) AS risked,
-  (SELECT encode(u.payment_id, 'hex') FROM assay.payments u
-    WHERE u.payer = $1 AND u.state IN ('failed', 'dead') AND u.updated_at_ms > $4 LIMIT 1) AS failed`;
-
 /**
- * Claims a payment in one statement that does not wait for the disk: a crash that takes the row leaves no receipt either.
+ * Claims a payment in one round trip that does not wait for the disk: a crash that takes the row leaves no receipt either.
  * Undefined when the payment, or the payer's idempotency key, is known already. `authorized` says that the token has
  * EIP-3009, so that only `upto` goes through Permit2.
  */
@@ -76,21 +58,15 @@ export async function claimPayment(
   authorized: boolean,
 ): Promise<Standing | undefined> {
   const { rows } = await database.query(
-    `INSERT INTO assay.payments (payment_id, network, scheme, payer, asset, pay_to, cap_atomic, state, fingerprint,
-       idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, updated_at_ms)
-     SELECT decode($6, 'hex'), $3, $7, $1, $2, $8, $9::numeric, 'taken', decode($10, 'hex'), $11, $12, $13::bigint,
-       $14::bigint, $15, $13::bigint
-     FROM set_config('synchronous_commit', 'off', true) AS relaxed(setting) WHERE relaxed.setting = 'off'
-     ON CONFLICT DO NOTHING
-     RETURNING ${STANDING}`,
+    `SELECT unsettled::text, unsettled_permit2::text, risked::text, encode(failed, 'hex') AS failed
+     FROM assay.take_payment(decode($1, 'hex'), $2, $3, $4, $5, $6, $7::numeric, decode($8, 'hex'), $9, $10, $11::bigint,
+       $12::bigint, $13, $14::bigint, $15::boolean)`,
     [
+      claim.paymentId.slice(2),
+      claim.network,
+      claim.scheme,
       claim.payer,
       claim.asset,
-      claim.network,
-      claim.takenAtMs - DENY_MS,
-      authorized,
-      claim.paymentId.slice(2),
-      claim.scheme,
       claim.payTo,
       claim.capAtomic.toString(),
       hex(claim.fingerprint),
@@ -99,21 +75,24 @@ export async function claimPayment(
       claim.takenAtMs,
       claim.deadlineS,
       claim.settlement,
+      claim.takenAtMs - DENY_MS,
+      authorized,
     ],
     BOUNDED,
   );
   return rows[0] && standingFrom(rows[0]);
 }
 
-/** What a payer owes, without a claim; a row that is its claim counts. */
+/** What a payer owes beside a payment, which need not be claimed. */
 export async function payerStanding(
   database: Database,
-  claim: Pick<Claim, "payer" | "asset" | "network" | "takenAtMs">,
+  claim: Pick<Claim, "paymentId" | "payer" | "asset" | "network" | "takenAtMs">,
   authorized: boolean,
 ): Promise<Standing> {
   const { rows } = await database.query(
-    `SELECT ${STANDING}`,
-    [claim.payer, claim.asset, claim.network, claim.takenAtMs - DENY_MS, authorized],
+    `SELECT unsettled::text, unsettled_permit2::text, risked::text, encode(failed, 'hex') AS failed
+     FROM assay.payer_standing(decode($1, 'hex'), $2, $3, $4, $5::bigint, $6::boolean)`,
+    [claim.paymentId.slice(2), claim.network, claim.payer, claim.asset, claim.takenAtMs - DENY_MS, authorized],
     BOUNDED,
   );
   return standingFrom(rows[0] ?? {});
@@ -336,9 +315,9 @@ export function plainRequirement(requirement: PaymentRequirements): PaymentRequi
 function standingFrom(row: Readonly<Record<string, unknown>>): Standing {
   const failed = row["failed"];
   return {
-    unsettled: numeric(row["unsettled"]),
-    unsettledPermit2: numeric(row["unsettled_permit2"]),
-    risked: numeric(row["risked"]),
+    unsettled: BigInt(text(row["unsettled"])),
+    unsettledPermit2: BigInt(text(row["unsettled_permit2"])),
+    risked: BigInt(text(row["risked"])),
     failed: typeof failed === "string" ? `0x${failed}` : undefined,
   };
 }

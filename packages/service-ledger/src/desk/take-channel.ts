@@ -91,11 +91,11 @@ async function standingOnChannel(context: TakeContext, on: OnChannel): Promise<R
 }
 
 function standingOf(context: TakeContext, on: OnChannel): Promise<Standing> {
-  const { verdict, requirement, nowMs, quote } = on;
+  const { verdict, requirement, nowMs, quote, paymentId } = on;
   const { network, asset } = requirement;
   return payerStanding(
     context.modules.database,
-    { payer: verdict.payer, asset, network, takenAtMs: nowMs },
+    { paymentId, payer: verdict.payer, asset, network, takenAtMs: nowMs },
     quote.terms.token.eip3009,
   );
 }
