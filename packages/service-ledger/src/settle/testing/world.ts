@@ -251,15 +251,16 @@ export async function charge(
   options: {
     readonly amount?: bigint;
     readonly mode?: SettlementMode;
-    readonly deadlineS?: number;
     readonly payees?: Instruction["payees"];
+    /** The receipt that it pays for; one that only its payment knows when absent. */
+    readonly receipt?: { readonly execution: string; readonly service: string; readonly logIndex: number };
   } = {},
 ): Promise<Hex> {
   const { requirement: asked, payload, payer: from } = payment;
   const cap = BigInt(asked.amount);
   const amountAtomic = options.amount ?? cap;
   const fingerprint = createHash("sha256").update(payment.paymentId).digest();
-  const logIndex = nextIndex++;
+  const logIndex = options.receipt?.logIndex ?? nextIndex++;
   const deadlineS = payment.deadlineS ?? nowS() + asked.maxTimeoutSeconds;
   const instruction = encodeInstruction({
     paymentId: payment.paymentId,
@@ -304,8 +305,8 @@ export async function charge(
       payment.channelId ? Buffer.from(payment.channelId).toString("hex") : null,
       digest("receipt").slice(0, 32),
       logIndex,
-      digest("execution"),
-      digest("service"),
+      options.receipt?.execution ?? digest("execution"),
+      options.receipt?.service ?? digest("service"),
       Buffer.from(instruction).toString("hex"),
     ],
   );

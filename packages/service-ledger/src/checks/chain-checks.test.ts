@@ -1,0 +1,249 @@
+import { PGlite } from "@electric-sql/pglite";
+import { paymentBatcher } from "@assay/contracts";
+import { bytesToHex } from "@assay/core";
+import { nodeSuite } from "@assay/driver-crypto";
+import { createChain, createSender, memoryJournal } from "@assay/driver-chain";
+import type { Sender } from "@assay/driver-chain";
+import { databaseFromPglite, migrateDatabase } from "@assay/driver-postgres";
+import type { Database } from "@assay/driver-postgres";
+import { EMPTY_TRUST, viewReceipt } from "@assay/receipts";
+import type { OpenMap, ReceiptView } from "@assay/receipts";
+import { makeReceipt } from "@assay/testkit";
+import type { Hex } from "@assay/x402";
+import { encodeFunctionData } from "viem";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createAnchor } from "../anchor/anchor.ts";
+import { anchorProof, showBatch } from "../reports/batches.ts";
+import { chainReads } from "../settle/chain-reads.ts";
+import { batchItem } from "../settle/items.ts";
+import { rowById } from "../settle/rows.ts";
+import { transactionSender } from "../settle/sender.ts";
+import { settlementDraft } from "../settle/supplements.ts";
+import { memoryHost } from "../settle/testing/host.ts";
+import { charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
+import type { Signed, World } from "../settle/testing/world.ts";
+import { createChainChecks } from "./chain-checks.ts";
+
+let world: World;
+let database: Database;
+let sender: Sender;
+const host = memoryHost();
+const context = { suite: nodeSuite, trust: EMPTY_TRUST, nowMs: Date.now() };
+
+beforeAll(async () => {
+  world = await openWorld();
+  database = databaseFromPglite(new PGlite());
+  await migrateDatabase(database);
+  sender = createSender({
+    chain: world.chain,
+    signer: world.submitter.signer,
+    journal: memoryJournal(),
+    options: { pollMs: 30 },
+  });
+});
+
+afterAll(async () => {
+  await sender?.close();
+  await database?.close();
+  await world?.close();
+});
+
+const getBlob = (sha256: string): Promise<Uint8Array | undefined> => Promise.resolve(host.blobs.get(sha256));
+
+function claimOf(signed: Signed, amount: bigint) {
+  return {
+    payer: signed.payer,
+    paymentId: signed.paymentId,
+    scheme: signed.requirement.scheme,
+    network: signed.requirement.network,
+    amountAtomic: amount.toString(),
+    asset: signed.requirement.asset,
+    settlement: "batch",
+    payTo: signed.requirement.payTo,
+  };
+}
+
+/** A receipt whose service statement names a payment, that payment's row, and the transaction that settles it. */
+async function paidReceipt(
+  change: (claim: ReturnType<typeof claimOf>) => Partial<ReturnType<typeof claimOf>> = () => ({}),
+): Promise<{ view: ReceiptView; signed: Signed; settle: () => Promise<Hex> }> {
+  const from = await payer(world, 10_000n);
+  const signed = await signExact(world, from, 25n);
+  const claim = claimOf(signed, 25n);
+  const made = await makeReceipt({ service: { payment: { ...claim, ...change(claim) } } });
+  const taken = viewReceipt(nodeSuite, made.bytes);
+  if (!("view" in taken) || !taken.view.service) throw new Error("The receipt cannot be read.");
+  const { view } = taken;
+  const id = await charge(database, signed, {
+    receipt: {
+      execution: bytesToHex(view.execution.statement.digest),
+      service: bytesToHex(view.service?.statement.digest ?? new Uint8Array()),
+      logIndex: view.bundle.log?.[0]?.index ?? 0,
+    },
+  });
+  return {
+    view,
+    signed,
+    async settle() {
+      const row = await rowById(database, id, Date.now());
+      if (!row) throw new Error("The payment has no row.");
+      const data = encodeFunctionData({ abi: paymentBatcher.abi, functionName: "settle", args: [[batchItem(row)]] });
+      return (await send(world, world.operator.address, world.embedded.deployments.paymentBatcher, data)) as Hex;
+    },
+  };
+}
+
+function withSupplement(view: ReceiptView, body: OpenMap): ReceiptView {
+  const [first] = view.statements;
+  if (!first) throw new Error("The receipt has no statement.");
+  const claims = {
+    profile: "urn:assay:supplement:1",
+    supplementId: new Uint8Array(16),
+    refersTo: view.service?.statement.digest ?? new Uint8Array(32),
+    kind: "settlement",
+    issuedAtMs: 0,
+    body,
+  } as const;
+  return {
+    ...view,
+    supplements: [{ statement: first, claims: claims as ReceiptView["supplements"][number]["claims"] }],
+  };
+}
+
+const checks = (deployments = world.embedded.deployments) => createChainChecks({ chain: world.chain, deployments });
+
+describe("the payment of a receipt", () => {
+  it("is found on the chain, by its supplement or by its id", async () => {
+    const { view, signed, settle } = await paidReceipt();
+    expect(await checks().payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_not_found" });
+    const transaction = await settle();
+    expect(await checks().payment(view, context)).toMatchObject({ status: "pass", code: "payment_settled" });
+    const stated = withSupplement(view, { paymentId: signed.paymentId, transaction });
+    expect(await checks().payment(stated, context)).toMatchObject({
+      status: "pass",
+      code: "payment_settled",
+      facts: { transaction },
+    });
+  });
+
+  it.each([
+    ["payment_payer_mismatch", { payer: `0x${"11".repeat(20)}` }],
+    ["payment_amount_mismatch", { amountAtomic: "24" }],
+    ["payment_asset_mismatch", { asset: `0x${"22".repeat(20)}` }],
+    ["payment_pay_to_mismatch", { payTo: `0x${"33".repeat(20)}` }],
+  ] as const)("fails with %s when the statement says otherwise", async (code, change) => {
+    const { view, settle } = await paidReceipt(() => change);
+    await settle();
+    expect(await checks().payment(view, context)).toMatchObject({ status: "fail", code });
+  });
+
+  it("fails when the payment names another receipt", async () => {
+    const { view, settle } = await paidReceipt();
+    await settle();
+    const service = view.service;
+    if (!service) throw new Error("No service statement.");
+    const other = { ...view, service: { ...service, statement: { ...service.statement, digest: new Uint8Array(32) } } };
+    expect(await checks().payment(other, context)).toMatchObject({ status: "fail", code: "payment_receipt_mismatch" });
+  });
+
+  it("fails when what is stated of it is untrue, and is open when the chain is another or away", async () => {
+    const { view, signed, settle } = await paidReceipt();
+    const { settle: another } = await paidReceipt();
+    const foreign = await another();
+    const judge = async (body: OpenMap): Promise<unknown> =>
+      (await checks().payment(withSupplement(view, body), context)).code;
+    expect(await judge({ paymentId: signed.paymentId, transaction: `0x${"ab".repeat(32)}` })).toBe(
+      "payment_not_on_chain",
+    );
+    expect(await judge({ paymentId: signed.paymentId, transaction: foreign })).toBe("payment_not_settled");
+    expect(await judge({ paymentId: `0x${"cd".repeat(32)}`, transaction: foreign })).toBe("settlement_mismatch");
+    expect(await judge({ paymentId: signed.paymentId, transaction: "0x12" })).toBe("settlement_mismatch");
+    await settle();
+    const { deployments } = world.embedded;
+    const base = checks({ ...deployments, network: "eip155:8453" });
+    expect(await base.payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_other_network" });
+    const away = createChainChecks({
+      chain: createChain({ url: "http://127.0.0.1:1/", chainId: deployments.chainId }),
+      deployments,
+    });
+    expect(await away.payment(view, context)).toMatchObject({ status: "inconclusive", code: "chain_unavailable" });
+  });
+
+  it("is stated by a supplement that is the same each time", async () => {
+    const { signed } = await paidReceipt();
+    const row = await rowById(database, signed.paymentId, Date.now());
+    if (!row) throw new Error("No row.");
+    const contractOf = (): string => world.embedded.deployments.paymentBatcher;
+    expect(settlementDraft(row, contractOf)).toBeUndefined();
+    const settled = { ...row, transaction: `0x${"ab".repeat(32)}` as Hex, blockNumber: 7 };
+    const draft = settlementDraft(settled, contractOf);
+    expect(draft).toEqual(settlementDraft(settled, contractOf));
+    expect(draft?.body).toMatchObject({ paymentId: signed.paymentId, amountAtomic: "25", blockNumber: "7" });
+    expect(settlementDraft({ ...settled, blockNumber: 8 }, contractOf)?.supplementId).not.toEqual(draft?.supplementId);
+  });
+});
+
+describe("the anchor of a receipt", () => {
+  it("leads to an entry that the contract has, and nowhere else", async () => {
+    const { view } = await paidReceipt();
+    await database.query("UPDATE assay.ledger_state SET watermark = 1000");
+    const { deployments } = world.embedded;
+    const anchor = createAnchor(
+      {
+        database,
+        chain: chainReads(world.chain),
+        sender: transactionSender(sender),
+        signer: world.submitter.signer,
+        suite,
+        deployments,
+        putBlob: host.putBlob,
+        checkpoint: host.checkpoint,
+        now: () => Date.now(),
+        onEvent: () => undefined,
+      },
+      { everyMs: 0, leaves: 1 },
+    );
+    await database.query(
+      "DELETE FROM assay.payments WHERE execution_digest <> decode($1, 'hex') OR log_index IS NULL",
+      [bytesToHex(view.execution.statement.digest)],
+    );
+    await database.query("DELETE FROM assay.payments WHERE service_digest <> decode($1, 'hex')", [
+      bytesToHex(view.service?.statement.digest ?? new Uint8Array()),
+    ]);
+    const proofOf = () =>
+      anchorProof({ database, suite, deployments, getBlob }, bytesToHex(view.execution.statement.digest));
+    expect(await proofOf()).toBeUndefined();
+    await anchor.flush();
+    const pending = await proofOf();
+    if (!pending) throw new Error("The batch was not made.");
+    await until(async () => {
+      await anchor.turn();
+      return (await showBatch(database, deployments.network, 0))?.state === "posted";
+    });
+    const map = await proofOf();
+    if (!map) throw new Error("The batch has no proof.");
+    const withAnchor = (anchors: readonly OpenMap[]): ReceiptView => ({ ...view, bundle: { ...view.bundle, anchors } });
+    const judge = async (anchors: readonly OpenMap[], chosen = checks()): Promise<string> =>
+      (await chosen.anchor(withAnchor(anchors), context)).code;
+
+    expect(await checks().anchor(withAnchor([map]), context)).toMatchObject({ status: "pass", code: "anchored" });
+    expect(await judge([])).toBe("anchor_unknown");
+    expect(await judge([{ ...map, type: "something/1" }])).toBe("anchor_unknown");
+    expect(await judge([{ ...map, proof: [new Uint8Array(31)] }])).toBe("anchor_unknown");
+    expect(await judge([map, { ...map, proof: [new Uint8Array(32)] }])).toBe("anchor_proof_invalid");
+    const entry = map["entry"] as OpenMap;
+    const leaf = map["leaf"] as OpenMap;
+    expect(await judge([{ ...map, leaf: { ...leaf, amountAtomic: "26" } }])).toBe("anchor_leaf_mismatch");
+    expect(await judge([{ ...map, leaf: { ...leaf, executionDigest: new Uint8Array(32) } }])).toBe(
+      "anchor_leaf_mismatch",
+    );
+    expect(await judge([{ ...map, leaf: { ...leaf, logIndex: 77 } }])).toBe("anchor_leaf_mismatch");
+    expect(await judge([{ ...map, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_not_on_chain");
+    expect(await judge([map], checks({ ...deployments, receiptAnchor: deployments.paymentBatcher }))).toBe(
+      "anchor_contract_unknown",
+    );
+    expect(await judge([map], checks({ ...deployments, network: "eip155:1" }))).toBe("anchor_other_network");
+    const { transaction: _transaction, ...unposted } = map;
+    expect(await judge([{ ...unposted, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_pending");
+  });
+});
