@@ -39,6 +39,7 @@ import type { TextExecutor } from "@assay/protocol";
 import { seedDemoModels } from "../demo/seed.ts";
 import { startDatabase } from "./database.ts";
 import { DEFAULT_AUDIT_SHARE, startAuditing } from "./auditing.ts";
+import { createChecking } from "./checking.ts";
 import { findCpuClass } from "./cpu-class.ts";
 import { deferStores } from "./deferred-index.ts";
 import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
@@ -449,6 +450,17 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       ...(place.cosigned ? { cosigned: place.cosigned } : {}),
     });
     const servable = createServable(hub);
+    const trusted = (): Trust => withChain(withParties(trust, book.registry), opened?.trusted());
+    const checking = createChecking({
+      suite,
+      trust: trusted,
+      now,
+      execute: (request) => node.execute(request),
+      engine: text.local,
+      model: (name, version) => servable(name, version, undefined),
+      files: async ({ name, version }) => (await hub.materialise(hub.catalogue.resolve(name, version))).all,
+      recheckable: async (manifestDigest) => (await hub.facts({ manifestDigest })).language?.recheckable ?? false,
+    });
     const api = createApi({
       log,
       index: stores.index,
@@ -460,7 +472,9 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       vault,
       auth,
       metrics,
-      trust: () => withChain(withParties(trust, book.registry), opened?.trusted()),
+      trust: trusted,
+      verify: checking.verify,
+      audit: checking.audit,
       logKeys: place.trusted.keys,
       receiptView: (bundle) => receiptJson(requireView(bundle)),
       exportAir: (bundle) => exportAir(requireView(bundle), parties.executionSigner()),
