@@ -8,10 +8,11 @@ import type { Chain } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
 import type { BlobStore, DurableReceipt, Listing, Listings, LogSink, PaymentDesk } from "@assay/protocol";
 import { PROFILE, receiptSubject } from "@assay/receipts";
-import type { Trust } from "@assay/receipts";
+import type { OpenMap, Trust } from "@assay/receipts";
 import { decodeRecord, describe } from "@assay/service-gateway";
 import type { DecodedRecord, IndividualFacts, LedgerReports, Recorder } from "@assay/service-gateway";
 import {
+  anchorProof,
   createDesk,
   isFreeListing,
   listPayments,
@@ -24,6 +25,7 @@ import type { CryptoSuite } from "@assay/core";
 import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
+import { blobIfThere } from "./blob-if-there.ts";
 import { channelReader } from "./channel-facts.ts";
 import { knownTokens, openChainPlace } from "./chain-place.ts";
 import type { ChainConfig, ChainPlace } from "./chain-place.ts";
@@ -71,6 +73,8 @@ export type Money = {
   /** Refuses with `payment_unavailable` what has a price while chain and ledger are not there. */
   readonly desk: PaymentDesk;
   readonly individual: (receipt: DurableReceipt) => Promise<IndividualFacts>;
+  /** Where an execution is anchored: what its bundle takes along. */
+  readonly anchor: (executionDigest: string) => Promise<OpenMap | undefined>;
   /** Takes records as they become durable, in log order. */
   readonly ingest: (decoded: readonly DecodedRecord[], next: number) => void;
   readonly reports: LedgerReports;
@@ -267,6 +271,19 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
         headers: { "x-settlement-tx-hash": transaction, "x-settlement-walrus-blob-id": blobId },
         event: { settlementTransaction: transaction, settlementBlobId: blobId },
       };
+    },
+    async anchor(executionDigest) {
+      if (!running) return undefined;
+      const { database, place } = running;
+      return anchorProof(
+        {
+          database,
+          suite: evm,
+          deployments: place.deployments,
+          getBlob: (sha256) => blobIfThere(modules.blobs, sha256),
+        },
+        executionDigest,
+      );
     },
     ingest: (decoded, next) => running?.desk.ingest(decoded, next),
     reports: ledgerReports({

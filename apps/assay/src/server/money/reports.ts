@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { AssayError, isAssayError } from "@assay/core";
+import { AssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import { nativeEvmSuite } from "@assay/driver-chain";
 import type { BlobStore, ChainDocument, LogSink, PaymentDocument } from "@assay/protocol";
@@ -18,6 +18,7 @@ import type { PaymentFilter } from "@assay/service-ledger";
 import { rootAt, tileHashReader, tilePath } from "@assay/tlog";
 import type { TileId } from "@assay/tlog";
 import type { Address, Hex } from "@assay/x402";
+import { blobIfThere } from "./blob-if-there.ts";
 import type { Running } from "./open-money.ts";
 
 export type ReportModules = {
@@ -138,14 +139,7 @@ export function ledgerReports({ ready, open, failed, blobs, log, suite, now }: R
           suite: nativeEvmSuite(),
           deployments: place.deployments,
           logRoot: rootOfLog,
-          async getBlob(sha256) {
-            try {
-              return await blobs.get(sha256);
-            } catch (error) {
-              if (isAssayError(error) && error.code === "blob_missing") return undefined;
-              throw error;
-            }
-          },
+          getBlob: (sha256) => blobIfThere(blobs, sha256),
         },
         number,
       );
