@@ -30,6 +30,7 @@ export type CliErrorCode =
   | "wallet_export_refused"
   | "approval_failed"
   | "chain_unknown"
+  | "chain_unavailable"
   | "policy_invalid";
 
 /** An error of a command. A hint that names a command in backticks is shown last, as what to do next. */

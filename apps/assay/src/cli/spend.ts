@@ -116,6 +116,11 @@ export async function chainIfAny(gateway: Gateway, signal: AbortSignal): Promise
  * machine; of any other only the public dollar is known. Throws `usage_invalid`.
  */
 export function tokenOf(chain: ChainDocument, asset: string, gateway: Pick<Gateway, "own" | "url">): KnownToken {
+  if (chain.assets.length === 0) {
+    throw cliError("chain_unavailable", "The gateway's chain is not there, or not yet.", {
+      hints: ["Look at it: `assay chain status`."],
+    });
+  }
   const symbol = asset.toUpperCase();
   const known =
     gateway.own || (chain.development && isLoopbackUrl(gateway.url)) ? tokensOf(chain) : publicDollar(chain);

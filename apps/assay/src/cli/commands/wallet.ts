@@ -162,6 +162,11 @@ export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
   }
   const funded = await withGateway(cli, { ...flags, needsDatabase: true }, async (gateway) => {
     const chain = await gateway.client.chain({ signal: world.interrupt });
+    if (chain.state !== "running") {
+      throw cliError("chain_unavailable", "The gateway's chain is not there, or not yet.", {
+        hints: ["Look at it: `assay chain status`."],
+      });
+    }
     if (!chain.development) {
       throw cliError("chain_not_development", `${chain.network} is no development chain: nobody gives its money away.`);
     }
