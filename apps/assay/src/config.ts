@@ -141,8 +141,8 @@ const VARIABLES = {
     schema: z.string().max(4096).optional(),
     example: "/etc/assay/chain-keys",
     says: [
-      "With an RPC address: folder with the files settler.hex, submitter.hex and authorizer.hex, mode 0600, each one",
-      "private key in hexadecimal digits. The embedded chain has keys of its own, good for nothing else.",
+      "With an RPC address: folder with settler.hex, submitter.hex, authorizer.hex and facilitator.hex, mode 0600, each",
+      "one private key in hexadecimal digits. The embedded chain has keys of its own, good for nothing else.",
     ],
   },
   ASSAY_PAY_TO: {

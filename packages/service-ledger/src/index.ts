@@ -17,6 +17,7 @@ export type {
   FactsFound,
 } from "./desk/modules.ts";
 export { chainReads } from "./settle/chain-reads.ts";
+export { createTxJournal } from "./settle/journal.ts";
 export { startSettler } from "./settle/start.ts";
 export type { Settler, StartOptions, ThreadEvent } from "./settle/start.ts";
 export { runSettler } from "./settle/settler.ts";

@@ -31,6 +31,7 @@ import {
   startIndexer,
 } from "@assay/service-gateway";
 import type { DecodedRecord, Indexer } from "@assay/service-gateway";
+import { addFacilitatorRoutes } from "@assay/service-facilitator";
 import { createHub } from "@assay/service-hub";
 import type { Hub } from "@assay/service-hub";
 import { createNode, timeOrderedId } from "@assay/service-node";
@@ -448,6 +449,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       suite,
       logSigner: place.signer,
       ...(place.cosigned ? { cosigned: place.cosigned } : {}),
+      ...(opened ? { anchor: opened.anchor } : {}),
     });
     const servable = createServable(hub);
     const trusted = (): Trust => withChain(withParties(trust, book.registry), opened?.trusted());
@@ -489,7 +491,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     mountRouteApi(api, { auth, ...text });
-    if (opened) mountLedgerApi(api, { auth, ledger: opened.reports });
+    if (opened) {
+      mountLedgerApi(api, { auth, ledger: opened.reports });
+      addFacilitatorRoutes(api, {
+        facilitator: opened.facilitator,
+        ...(opened.facilitatorCallers ? { callers: opened.facilitatorCallers } : {}),
+        onError: (error, operation) => logger.warn({ operation, err: describe(error) }, "facilitator"),
+      });
+    }
     nodes.routes(api);
     const gateway = await startGateway(
       {

@@ -113,16 +113,22 @@ async function embedded(
 }
 
 async function elsewhere(config: Extract<ChainConfig, { kind: "rpc" }>): Promise<ChainPlace> {
-  const { chainId, ...contracts } = await readDocument(config.file, deployed);
+  const deployments = await readDeployments(config.file);
   const accounts = await accountsIn(config.keys);
   return {
     rpcUrl: config.url,
-    deployments: { ...canonicalAddresses, chainId, network: `eip155:${chainId}`, ...contracts },
+    deployments,
     accounts,
     payTo: config.payTo,
     development: false,
     close: () => Promise.resolve(),
   };
+}
+
+/** What is deployed on a chain, from its file. Throws `chain_file_invalid`. */
+export async function readDeployments(file: string): Promise<Deployments> {
+  const { chainId, ...contracts } = await readDocument(file, deployed);
+  return { ...canonicalAddresses, chainId, network: `eip155:${chainId}`, ...contracts };
 }
 
 async function readDocument<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {

@@ -1,5 +1,5 @@
 import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { AssayError, bytesToHex } from "@assay/core";
 import type { FileKeystore } from "@assay/driver-crypto";
 import { addressOf } from "@assay/driver-chain";
@@ -8,11 +8,13 @@ import type { Address, Hex } from "@assay/x402";
 /** An account that this installation acts with on the chain. */
 export type ChainAccount = { readonly key: Hex; readonly address: Address };
 
-/** Who settles, who posts batches, and who signs claims and refunds of channels. */
+/** Who settles, who posts batches, who signs claims and refunds of channels, and who settles for others. */
 export type ChainAccounts = {
   readonly settler: ChainAccount;
   readonly submitter: ChainAccount;
   readonly authorizer: ChainAccount;
+  /** Sends what others have settled; its nonces are its own. */
+  readonly facilitator: ChainAccount;
 };
 
 /**
@@ -27,26 +29,30 @@ export function developmentAccounts(
     settler: account("settler"),
     submitter: account("submitter"),
     authorizer: account("authorizer"),
+    facilitator: account("facilitator"),
     deployer: account("deployer"),
     treasury: account("treasury"),
   };
 }
 
-const FILES = ["settler", "submitter", "authorizer"] as const;
+const FILES = ["settler", "submitter", "authorizer", "facilitator"] as const;
 const KEY = /^(?:0x)?([0-9a-fA-F]{64})\s*$/;
 
 /**
- * Keys for another chain, from `settler.hex`, `submitter.hex` and `authorizer.hex` of a folder. Throws `chain_keys_invalid`
+ * Keys for another chain, from `settler.hex`, `submitter.hex`, `authorizer.hex` and `facilitator.hex` of a folder. Throws `chain_keys_invalid`
  * for one that is missing, is no key, or can be read by others.
  */
 export async function accountsIn(folder: string): Promise<ChainAccounts> {
-  const [settler, submitter, authorizer] = await Promise.all(FILES.map((name) => readKey(folder, `${name}.hex`)));
-  if (!settler || !submitter || !authorizer) throw new TypeError("A key was not read.");
-  return { settler, submitter, authorizer };
+  const [settler, submitter, authorizer, facilitator] = await Promise.all(
+    FILES.map((name) => readKey(join(folder, `${name}.hex`))),
+  );
+  if (!settler || !submitter || !authorizer || !facilitator) throw new TypeError("A key was not read.");
+  return { settler, submitter, authorizer, facilitator };
 }
 
-async function readKey(folder: string, name: string): Promise<ChainAccount> {
-  const path = join(folder, name);
+/** The account whose private key a file holds. Throws `chain_keys_invalid`. */
+export async function readKey(path: string): Promise<ChainAccount> {
+  const name = basename(path);
   try {
     if (process.platform !== "win32" && ((await stat(path)).mode & 0o077) !== 0)
       throw invalid(name, "can be read by other users", `Give it mode 0600: chmod 600 ${path}`);

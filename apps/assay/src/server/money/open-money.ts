@@ -22,6 +22,7 @@ import {
 } from "@assay/service-ledger";
 import type { Desk, Settler, SettlementDraft, SettlerOptions } from "@assay/service-ledger";
 import type { CryptoSuite } from "@assay/core";
+import type { Callers, Facilitator } from "@assay/service-facilitator";
 import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
@@ -29,6 +30,7 @@ import { blobIfThere } from "./blob-if-there.ts";
 import { channelReader } from "./channel-facts.ts";
 import { knownTokens, openChainPlace } from "./chain-place.ts";
 import type { ChainConfig, ChainPlace } from "./chain-place.ts";
+import { deferFacilitator, openFacilitator, readFacilitatorSettings } from "./facilitate.ts";
 import { ledgerReports } from "./reports.ts";
 
 /** What payments are set up with. */
@@ -78,6 +80,10 @@ export type Money = {
   /** Takes records as they become durable, in log order. */
   readonly ingest: (decoded: readonly DecodedRecord[], next: number) => void;
   readonly reports: LedgerReports;
+  /** Verifies and settles payments of others; waits until chain and ledger are there. */
+  readonly facilitator: Facilitator;
+  /** Who may have payments settled with a token, by configuration. */
+  readonly facilitatorCallers: Callers | undefined;
   /** Opens what is not open yet; resolves once payments are taken, rejects when they never will be. */
   readonly ready: () => Promise<Running>;
   /** The chain as trust files name it; undefined before it is open. */
@@ -95,6 +101,8 @@ export type Running = {
   readonly desk: Desk;
   readonly database: Database;
   readonly settler: Settler | undefined;
+  /** Settles what others bring. */
+  readonly facilitator: Facilitator;
 };
 
 /**
@@ -118,6 +126,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     },
     { now, assets: tokens },
   );
+  const facilitating = await readFacilitatorSettings(at("facilitator.json"));
   const evm = nativeEvmSuite();
   const undo: (() => Promise<unknown>)[] = [];
   let running: Running | undefined;
@@ -198,7 +207,17 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       const started = settler;
       undo.push(() => started.close());
     }
-    running = { place, chain, desk, database, settler };
+    const { facilitator, close: closeFacilitator } = await openFacilitator({
+      settings: facilitating,
+      place,
+      account: accounts.facilitator,
+      chain,
+      database,
+      suite: evm,
+      now,
+    });
+    undo.push(closeFacilitator);
+    running = { place, chain, desk, database, settler, facilitator };
     modules.onRunning();
     return running;
   };
@@ -295,6 +314,8 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       suite,
       now,
     }),
+    facilitator: deferFacilitator(ready),
+    facilitatorCallers: facilitating.known,
     ready,
     trusted: () => running && trustedChain(running.place.deployments),
     begun: () => beginning !== undefined,
