@@ -177,76 +177,84 @@ function taken(signature: string): boolean {
 const spelt = (value: string | undefined): Address => getAddress(value ?? "");
 const same = (a: string | undefined, b: string): boolean => isAddressEqual(spelt(a), b as Address);
 
+type Question = Parameters<typeof verifyTypedData>[0];
+
+/** What viem is to verify of a payment, once everything else about it was found right. Throws for what it cannot read. */
+function question(kind: Kind, text: string): Question | false {
+  const { payload } = JSON.parse(Buffer.from(text, "base64").toString("utf8")) as Wire;
+  const chainId = 84_532;
+  const now = BigInt(NOW_S);
+  if (kind === "voucher") {
+    const { channelConfig, voucher } = payload;
+    if (!channelConfig || !voucher) return false;
+    const domain = { name: "x402 Batch Settlement", version: "1", chainId, verifyingContract: BATCH_SETTLEMENT };
+    const { receiver, receiverAuthorizer, token, payer, payerAuthorizer, withdrawDelay } = channelConfig;
+    const message = {
+      ...channelConfig,
+      payer: spelt(payer),
+      payerAuthorizer: spelt(payerAuthorizer),
+      receiver: spelt(receiver),
+      receiverAuthorizer: spelt(receiverAuthorizer),
+      token: spelt(token),
+    } as never;
+    const id = hashTypedData({ domain, types: types.channel, primaryType: "ChannelConfig", message });
+    if (id !== voucher.channelId.toLowerCase() || !taken(voucher.signature)) return false;
+    if (!same(receiver, PAYEE) || !same(receiverAuthorizer, FACILITATOR) || !same(token, USDC)) return false;
+    if (withdrawDelay !== 900) return false;
+    return {
+      address: spelt(payerAuthorizer),
+      domain,
+      types: types.voucher,
+      primaryType: "Voucher",
+      message: { channelId: voucher.channelId, maxClaimableAmount: BigInt(voucher.maxClaimableAmount) },
+      signature: voucher.signature,
+    };
+  }
+  const { signature } = payload;
+  if (!taken(signature)) return false;
+  if (kind === "eip3009") {
+    const a = payload.authorization;
+    if (!a || !same(a["to"], PAYEE) || BigInt(a["value"] ?? "") !== 1000n) return false;
+    if (BigInt(a["validBefore"] ?? "") < now + 6n || BigInt(a["validAfter"] ?? "") > now) return false;
+    return {
+      address: spelt(a["from"]),
+      domain: { name: "USDC", version: "2", chainId, verifyingContract: USDC },
+      types: types.eip3009,
+      primaryType: "TransferWithAuthorization",
+      message: { ...a, from: spelt(a["from"]), to: spelt(a["to"]) },
+      signature,
+    };
+  }
+  const p = payload.permit2Authorization;
+  if (!p || !same(p.spender, kind === "upto" ? UPTO_PERMIT2_PROXY : EXACT_PERMIT2_PROXY)) return false;
+  if (!same(p.witness.to, PAYEE) || !same(p.permitted.token, permit2.asset)) return false;
+  if (kind === "upto" && !same(p.witness.facilitator, FACILITATOR)) return false;
+  if (BigInt(p.permitted.amount) !== 1000n || BigInt(p.deadline) < now + 6n) return false;
+  if (BigInt(p.witness.validAfter) > now) return false;
+  return {
+    address: spelt(p.from),
+    domain: { name: "Permit2", chainId, verifyingContract: PERMIT2 },
+    types: types[kind],
+    primaryType: "PermitWitnessTransferFrom",
+    message: {
+      ...p,
+      spender: spelt(p.spender),
+      permitted: { ...p.permitted, token: spelt(p.permitted.token) },
+      witness: {
+        ...p.witness,
+        to: spelt(p.witness.to),
+        ...(kind === "upto" ? { facilitator: spelt(p.witness.facilitator) } : {}),
+      },
+    },
+    signature,
+  };
+}
+
 /** The same decision written straightforwardly on viem. */
 async function viemVerdict(kind: Kind, text: string): Promise<boolean> {
   try {
-    const { payload } = JSON.parse(Buffer.from(text, "base64").toString("utf8")) as Wire;
-    const chainId = 84_532;
-    const now = BigInt(NOW_S);
-    if (kind === "voucher") {
-      const { channelConfig, voucher } = payload;
-      if (!channelConfig || !voucher) return false;
-      const domain = { name: "x402 Batch Settlement", version: "1", chainId, verifyingContract: BATCH_SETTLEMENT };
-      const { receiver, receiverAuthorizer, token, payer, payerAuthorizer, withdrawDelay } = channelConfig;
-      const message = {
-        ...channelConfig,
-        payer: spelt(payer),
-        payerAuthorizer: spelt(payerAuthorizer),
-        receiver: spelt(receiver),
-        receiverAuthorizer: spelt(receiverAuthorizer),
-        token: spelt(token),
-      } as never;
-      const id = hashTypedData({ domain, types: types.channel, primaryType: "ChannelConfig", message });
-      if (id !== voucher.channelId.toLowerCase() || !taken(voucher.signature)) return false;
-      if (!same(receiver, PAYEE) || !same(receiverAuthorizer, FACILITATOR) || !same(token, USDC)) return false;
-      if (withdrawDelay !== 900) return false;
-      return await verifyTypedData({
-        address: spelt(payerAuthorizer),
-        domain,
-        types: types.voucher,
-        primaryType: "Voucher",
-        message: { channelId: voucher.channelId, maxClaimableAmount: BigInt(voucher.maxClaimableAmount) },
-        signature: voucher.signature,
-      });
-    }
-    const { signature } = payload;
-    if (!taken(signature)) return false;
-    if (kind === "eip3009") {
-      const a = payload.authorization;
-      if (!a || !same(a["to"], PAYEE) || BigInt(a["value"] ?? "") !== 1000n) return false;
-      if (BigInt(a["validBefore"] ?? "") < now + 6n || BigInt(a["validAfter"] ?? "") > now) return false;
-      return await verifyTypedData({
-        address: spelt(a["from"]),
-        domain: { name: "USDC", version: "2", chainId, verifyingContract: USDC },
-        types: types.eip3009,
-        primaryType: "TransferWithAuthorization",
-        message: { ...a, from: spelt(a["from"]), to: spelt(a["to"]) } as never,
-        signature,
-      });
-    }
-    const p = payload.permit2Authorization;
-    if (!p || !same(p.spender, kind === "upto" ? UPTO_PERMIT2_PROXY : EXACT_PERMIT2_PROXY)) return false;
-    if (!same(p.witness.to, PAYEE) || !same(p.permitted.token, permit2.asset)) return false;
-    if (kind === "upto" && !same(p.witness.facilitator, FACILITATOR)) return false;
-    if (BigInt(p.permitted.amount) !== 1000n || BigInt(p.deadline) < now + 6n) return false;
-    if (BigInt(p.witness.validAfter) > now) return false;
-    return await verifyTypedData({
-      address: spelt(p.from),
-      domain: { name: "Permit2", chainId, verifyingContract: PERMIT2 },
-      types: types[kind],
-      primaryType: "PermitWitnessTransferFrom",
-      message: {
-        ...p,
-        spender: spelt(p.spender),
-        permitted: { ...p.permitted, token: spelt(p.permitted.token) },
-        witness: {
-          ...p.witness,
-          to: spelt(p.witness.to),
-          ...(kind === "upto" ? { facilitator: spelt(p.witness.facilitator) } : {}),
-        },
-      },
-      signature,
-    });
+    const asked = question(kind, text);
+    return asked !== false && (await verifyTypedData(asked));
   } catch {
     return false;
   }
@@ -365,8 +373,13 @@ line(
 let slowest = Number.POSITIVE_INFINITY;
 let lowest = Number.POSITIVE_INFINITY;
 for (const kind of kinds) {
-  // viem alone on a parsed payment: its digest and its recovery, without header, times or amounts.
-  const theirs = await rate(SECONDS, (i) => viemVerdict(kind, pick(kind, i)));
+  // viem's verifyTypedData and nothing else: the payments were read and checked before.
+  const questions = (headers.get(kind) ?? []).map((text) => question(kind, text));
+  const theirs = await rate(SECONDS, (i) => {
+    const asked = questions[i % questions.length];
+    if (!asked) throw new Error(`There is nothing to verify in a good payment of kind ${kind}.`);
+    return verifyTypedData(asked);
+  });
   const ours = await rate(SECONDS, (i) => verdict(pick(kind, i), suite));
   slowest = Math.min(slowest, ours);
   lowest = Math.min(lowest, ours / theirs);
