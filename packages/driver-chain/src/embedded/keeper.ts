@@ -3,14 +3,14 @@ import type { Transport } from "../rpc/transport.ts";
 import { count } from "../rpc/values.ts";
 
 /** A second passes on the chain as well while something happens on it: people wait for confirmations. */
-export const BEAT_MS = 1_000;
+const BEAT_MS = 1_000;
 /** How long after the last transaction the chain counts as busy. */
-export const BUSY_MS = 30_000;
+const BUSY_MS = 30_000;
 /**
  * A block now and then on a quiet chain, because calls see the time of the newest block, and signatures have times. A block
  * each second would make a file of 140 MB a day that is written every second.
  */
-export const IDLE_BEAT_MS = 60_000;
+const IDLE_BEAT_MS = 60_000;
 /** Saving takes at most one part in so many of the time, however large the state has become. */
 const SAVE_DUTY = 20;
 
@@ -31,9 +31,11 @@ export function startKeeper(
   rpc: () => Transport,
   write: (dumped: Awaited<ReturnType<Transport["request"]>>) => Promise<number>,
   onFailure: (cause: unknown) => void,
+  times: { readonly beatMs?: number; readonly busyMs?: number; readonly idleBeatMs?: number } = {},
 ): Keeper {
+  const { beatMs = BEAT_MS, busyMs = BUSY_MS, idleBeatMs = IDLE_BEAT_MS } = times;
   const aborter = new AbortController();
-  let busyUntilMs = Date.now() + BUSY_MS;
+  let busyUntilMs = Date.now() + busyMs;
   let lastBeatMs = 0;
   let expected: number | undefined;
   let savedBlock: number | undefined;
@@ -67,9 +69,9 @@ export function startKeeper(
   async function tick(): Promise<void> {
     const number = count(await rpc().request("eth_blockNumber", []), "the block's number");
     const now = Date.now();
-    if (number !== expected) busyUntilMs = now + BUSY_MS;
+    if (number !== expected) busyUntilMs = now + busyMs;
     expected = number;
-    if (now < busyUntilMs || now - lastBeatMs >= IDLE_BEAT_MS) {
+    if (now < busyUntilMs || now - lastBeatMs >= idleBeatMs) {
       await rpc().request("evm_mine", []);
       lastBeatMs = now;
       expected = number + 1;
@@ -82,7 +84,7 @@ export function startKeeper(
       await tick().catch((error: unknown) => {
         if (!aborter.signal.aborted) onFailure(error);
       });
-      await delay(BEAT_MS, undefined, { signal: aborter.signal }).catch(() => undefined);
+      await delay(beatMs, undefined, { signal: aborter.signal }).catch(() => undefined);
     }
   })();
 
@@ -90,7 +92,7 @@ export function startKeeper(
     save,
     touch() {
       touched = true;
-      busyUntilMs = Date.now() + BUSY_MS;
+      busyUntilMs = Date.now() + busyMs;
     },
     async stop() {
       aborter.abort();

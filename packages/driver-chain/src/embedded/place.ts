@@ -137,7 +137,7 @@ async function setCode(rpc: Transport, at: Address, artifact: Artifact): Promise
 }
 
 /** Address of what the CREATE2 deployer makes of `initCode` (EIP-1014). */
-export function create2Address(salt: Uint8Array, initCode: Uint8Array): Address {
+function create2Address(salt: Uint8Array, initCode: Uint8Array): Address {
   const hashed = keccak_256(concatBytes(Uint8Array.of(0xff), fromHex(create2Deployer), salt, keccak_256(initCode)));
   return toHex(hashed.subarray(12));
 }

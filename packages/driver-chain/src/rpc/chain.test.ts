@@ -15,7 +15,7 @@ import { FAILURES_TO_OPEN, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, createBreaker } fro
 import { MAX_FAULT_MESSAGE, MAX_REVERT_HEX, rpcError } from "./fault.ts";
 import { MAX_PROGRAM_BYTES, readAnswer, readProgram } from "./program.ts";
 import { MAX_FACTORY_CALL_BYTES, MAX_SIGNATURE_BYTES } from "./signatures.ts";
-import { createTransport } from "./transport.ts";
+import { MAX_IN_FLIGHT, MAX_WAITING, createTransport } from "./transport.ts";
 import type { Transport } from "./transport.ts";
 import { MAX_LOGS } from "./types.ts";
 import { nodeTransport } from "../embedded/node.ts";
@@ -46,7 +46,7 @@ afterEach(() => {
 });
 
 function chain(options: Partial<ChainOptions> = {}): Chain {
-  return createChain({ url: proxy.url, chainId: 31337, timeoutMs: 1_000, ...options });
+  return createChain({ url: proxy.url, chainId: 31337, timeoutMs: 10_000, ...options });
 }
 
 const usdc = (): `0x${string}` => embedded.deployments.tokens[0]!.address;
@@ -286,8 +286,9 @@ describe("a node that is down, slow or lies", () => {
       { kind: "result", result: null },
     ];
     for (const fault of faults) {
-      const reads = chain({ timeoutMs: 150, maxAnswerBytes: 4_096 });
-      await reads.blockNumber();
+      const isSilent = fault.kind === "silence";
+      const reads = chain({ timeoutMs: isSilent ? 150 : 10_000, maxAnswerBytes: 4_096 });
+      if (!isSilent) await reads.blockNumber();
       proxy.fault = () => fault;
       await expect(reads.blockNumber(), JSON.stringify(fault).slice(0, 60)).rejects.toThrow(code("chain_unavailable"));
       proxy.fault = () => undefined;
@@ -376,6 +377,22 @@ describe("a node that is down, slow or lies", () => {
       await expect(asked).rejects.toThrow("aborted");
     }
     expect(reads.health().down).toBe(false);
+  });
+});
+
+describe("calls to a node that does not keep up", () => {
+  it("wait for their turn, so many and no more, and are not kept waiting once it is known to be down", async () => {
+    const transport = createTransport({ url: proxy.url, timeoutMs: 2_000 });
+    await transport.request("eth_chainId", []);
+    proxy.fault = () => ({ kind: "silence" });
+    const before = proxy.calls.length;
+    const asked = Array.from({ length: MAX_IN_FLIGHT + MAX_WAITING }, () =>
+      transport.request("eth_chainId", []).catch((error: unknown) => error),
+    );
+    await expect(transport.request("eth_chainId", [])).rejects.toThrow("too many calls wait");
+    for (const answer of await Promise.all(asked)) expect(answer).toMatchObject(code("chain_unavailable"));
+    // Only those that had their turn reached the node.
+    expect(proxy.calls.length - before).toBeLessThanOrEqual(MAX_IN_FLIGHT + FAILURES_TO_OPEN);
   });
 });
 

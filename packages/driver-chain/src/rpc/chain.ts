@@ -13,7 +13,7 @@ import { MAX_LOGS, blockFrom, callParameters, filterParameters, logFrom, receipt
 import { count, data, hash, list, malformed, quantity, toHex } from "./values.ts";
 
 /** Questions of different callers that one call carries; each may have its own dozen of steps. */
-export const MAX_READS_TOGETHER = 24;
+const MAX_READS_TOGETHER = 24;
 
 export type ChainEvent =
   /** The chain's height went back: a reorganisation, a node that lost its last blocks, or another node behind one address. */

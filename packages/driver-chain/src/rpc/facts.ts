@@ -1,10 +1,10 @@
+import { canonicalAddresses } from "@assay/contracts";
 import type { Address } from "@assay/x402";
 import type { ReadAnswer, ReadStep } from "./program.ts";
 import { calldata, selector } from "./selector.ts";
 import { addressWord, word } from "./values.ts";
 
-/** Permit2, at the same address on every chain. */
-export const PERMIT2: Address = "0x000000000022d473030f116ddee9f6b43ac78ba3";
+const PERMIT2 = canonicalAddresses.permit2;
 
 /** What is to be known of a payer before work is done for a payment. */
 export type FactsQuery = {

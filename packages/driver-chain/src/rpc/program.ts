@@ -32,10 +32,10 @@ export type ReadAnswer = {
 };
 
 /** Gas of one step: a token of bad will must not use up the others'. */
-export const STEP_GAS = 500_000;
+const STEP_GAS = 500_000;
 /** Init code is at most this long (EIP-3860), and what it returns at most that (EIP-170). */
 export const MAX_PROGRAM_BYTES = 49_152;
-export const MAX_ANSWER_BYTES = 24_576;
+const MAX_ANSWER_BYTES = 24_576;
 const HEADER_WORDS = 3;
 
 const OP = {

@@ -1,17 +1,16 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { AssayError, isAssayError, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { createBreaker } from "./breaker.ts";
 import { rpcError } from "./fault.ts";
 
 /** A node answers a read in milliseconds; a provider over the internet in some hundred. */
-export const DEFAULT_TIMEOUT_MS = 5_000;
+const DEFAULT_TIMEOUT_MS = 5_000;
 /** Largest answer: logs of a busy block. */
-export const DEFAULT_MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+const DEFAULT_MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 /** Deepest nesting of an answer: a receipt's logs are at five. */
 const MAX_ANSWER_DEPTH = 32;
 /** Calls under way to one node; more wait here, where they are bounded by their own time. */
-const MAX_IN_FLIGHT = 64;
+export const MAX_IN_FLIGHT = 64;
 /** Calls that may wait for their turn: more of them mean that the node does not keep up. */
 export const MAX_WAITING = 4_096;
 
@@ -105,12 +104,12 @@ export function createTransport(options: TransportOptions): Transport {
 
   return {
     async request(method, params, call = {}) {
-      if (breaker.pauseMs() > 0) throw unavailable("it did not answer lately");
-      try {
-        await takeTurn();
-      } catch (error) {
-        breaker.undecided();
-        throw error;
+      // Judged before the turn, so that nobody waits for a node that is down, and after it, for what happened meanwhile.
+      if (breaker.retryInMs() > 1) throw unavailable("it did not answer lately");
+      await takeTurn();
+      if (breaker.pauseMs() > 0) {
+        giveTurn();
+        throw unavailable("it did not answer lately");
       }
       try {
         const result = await attempt(method, params, call);
@@ -134,18 +133,6 @@ export function createTransport(options: TransportOptions): Transport {
     retryAfterMs: breaker.retryInMs,
     isDown: breaker.isOpen,
   };
-}
-
-/** Tries `work` again while the node is down, until `deadlineMs` (of `Date.now()`). */
-export async function untilAvailable<T>(work: () => Promise<T>, deadlineMs: number, pauseMs = 25): Promise<T> {
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!isAssayError(error) || error.code !== "chain_unavailable" || Date.now() >= deadlineMs) throw error;
-      await delay(pauseMs);
-    }
-  }
 }
 
 function checkedUrl(text: string): { url: string; authorization: Readonly<Record<string, string>> } {

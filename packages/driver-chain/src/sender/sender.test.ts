@@ -9,7 +9,8 @@ import { startBareNode } from "../testing/node.ts";
 import type { BareNode } from "../testing/node.ts";
 import { rpcError } from "../rpc/fault.ts";
 import { refusalOf } from "./refusal.ts";
-import { MAX_ATTEMPTS, MAX_CANCELS, MAX_JOB_ID, MAX_OPEN, MAX_REVIVED } from "./sender.ts";
+import { MAX_JOB_ID } from "./job.ts";
+import { MAX_ATTEMPTS, MAX_CANCELS, MAX_OPEN, MAX_REVIVED } from "./sender.ts";
 import { readTransaction, signTransaction } from "./transaction.ts";
 
 const code = (value: string): object => expect.objectContaining({ code: value }) as object;
@@ -55,7 +56,7 @@ async function fund(account: string): Promise<void> {
 
 function open(journal: TxJournal, options: SenderOptions = {}, breakable = true): Sender {
   const sender = createSender({
-    chain: createChain({ url: proxy.url, chainId: 31337, timeoutMs: 1_000 }),
+    chain: createChain({ url: proxy.url, chainId: 31337, timeoutMs: 10_000 }),
     signer,
     journal,
     options: { pollMs: 10, resendMs: 50, dropMs: 50, onEvent: (event) => events.push(event), ...options },

@@ -2,10 +2,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { AssayError, equalBytes, isAssayError } from "@assay/core";
 import type { Address, EvmSigner, Hex } from "@assay/x402";
 import type { Chain } from "../rpc/chain.ts";
-import { isRevert, rpcFault } from "../rpc/fault.ts";
 import type { Block, TxReceipt } from "../rpc/types.ts";
 import { raisedFees, suggestFees } from "./fees.ts";
 import type { Fees } from "./fees.ts";
+import { jobProblem, lower, rehearse } from "./job.ts";
 import { refusalOf } from "./refusal.ts";
 import { attemptOf, newSlot, slotsOf } from "./slot.ts";
 import type { Attempt, Slot } from "./slot.ts";
@@ -30,9 +30,6 @@ export const MAX_CANCELS = 10;
 export const MAX_REVIVED = 256;
 /** Looks at the chain before a used nonce without a receipt counts as somebody else's: nodes answer a little apart. */
 const MISSES_TO_DROP = 8;
-/** Gas above the estimate: state may have moved on when the transaction is mined. */
-const GAS_MARGIN = { numerator: 5n, denominator: 4n };
-export const MAX_JOB_ID = 200;
 /** Outcomes of finished jobs that are remembered, so that asking costs no look-up. */
 const MAX_REMEMBERED = 1_000;
 
@@ -238,7 +235,7 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
     const known = await existing(job);
     if (known !== undefined) return known;
     const value = job.value ?? 0n;
-    const gas = job.gasLimit ?? (await rehearse(job, value));
+    const gas = job.gasLimit ?? (await rehearse(chain, me, job));
     if (gas > maxGas)
       throw new AssayError("transaction_too_large", `The transaction takes ${gas} gas, more than ${maxGas}.`, {
         hints: ["Do it in several transactions."],
@@ -284,25 +281,6 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
         hints: ["A job id names one transaction for ever; use another for another."],
       });
     return { jobId: job.jobId, nonce: last.nonce, hash: last.hash };
-  }
-
-  async function rehearse(job: TxJob, value: bigint): Promise<bigint> {
-    try {
-      const estimate = await chain.estimateGas({ from: me, to: job.to, data: job.data, value });
-      return (estimate * GAS_MARGIN.numerator) / GAS_MARGIN.denominator;
-    } catch (error) {
-      if (refusalOf(error) === "unfunded")
-        throw new AssayError("transaction_unfunded", `The account ${me} cannot pay for the transaction.`, {
-          hints: ["Send it some of the chain's own coin."],
-          cause: error,
-        });
-      if (isRevert(error))
-        throw new AssayError("transaction_reverts", `The transaction would revert: ${rpcFault(error)?.rpcMessage}.`, {
-          hints: ["It was not sent."],
-          cause: error,
-        });
-      throw error;
-    }
   }
 
   // ---- sending
@@ -585,29 +563,6 @@ function openOutcome(slot: Slot): TxOutcome {
   const hash: Hex = slot.attempts.at(-1)?.record.hash ?? "0x";
   const problem = slot.problem === undefined ? {} : { problem: slot.problem };
   return { state: "pending", nonce, hash, attempts: slot.attempts.length, ...problem };
-}
-
-function jobProblem(job: TxJob, sender: Address): string | undefined {
-  if (job.jobId === "" || job.jobId.length > MAX_JOB_ID) return `its id has not 1 to ${MAX_JOB_ID} characters`;
-  if (job.jobId.startsWith("gap:")) return "ids that begin with gap: are the sender's own";
-  if (!/^0x[0-9a-f]{40}$/i.test(job.to)) return "its recipient is no address";
-  if ((job.value ?? 0n) < 0n) return "its value is negative";
-  if (job.gasLimit !== undefined && job.gasLimit < leastGas(job.data))
-    return "its gas limit is below what its bytes cost";
-  if (lower(job.to) === sender && job.data.length === 0 && (job.value ?? 0n) === 0n)
-    return "it does nothing, which is how a nonce is used up";
-  return undefined;
-}
-
-/** What a transaction costs before it does anything (EIP-7623): some nodes take less, and never mine it. */
-function leastGas(data: Uint8Array): bigint {
-  let tokens = 0;
-  for (const byte of data) tokens += byte === 0 ? 1 : 4;
-  return TRANSFER_GAS + BigInt(tokens) * 10n;
-}
-
-function lower(address: Address): Address {
-  return address.toLowerCase() as Address;
 }
 
 function closed(): AssayError<"sender_closed"> {

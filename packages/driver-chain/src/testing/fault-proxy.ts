@@ -14,7 +14,7 @@ export type Fault =
   | { readonly kind: "result"; readonly result: unknown }
   | { readonly kind: "error"; readonly code: number; readonly message: string };
 
-export type Call = { readonly id: number; readonly method: string; readonly params: readonly unknown[] };
+type Call = { readonly id: number; readonly method: string; readonly params: readonly unknown[] };
 
 export type FaultProxy = {
   readonly url: string;

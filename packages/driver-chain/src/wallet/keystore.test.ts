@@ -5,7 +5,13 @@ import { join } from "node:path";
 import { bytesToHex } from "@assay/core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { addressOf, decryptKey, encryptKey, writeKeyFile } from "../index.ts";
-import { MAX_PASSPHRASE_BYTES, MAX_PBKDF2_ROUNDS, MAX_SCRYPT_WORK, MAX_WALLET_BYTES } from "./keystore.ts";
+import {
+  MAX_PASSPHRASE_BYTES,
+  MAX_PBKDF2_ROUNDS,
+  MAX_SCRYPT_MEMORY,
+  MAX_SCRYPT_WORK,
+  MAX_WALLET_BYTES,
+} from "./keystore.ts";
 
 const code = (value: string): object => expect.objectContaining({ code: value }) as object;
 
@@ -124,7 +130,7 @@ describe("what is refused", () => {
       changed((wallet) => (wallet.crypto["kdf"] = "argon2")),
       changed((wallet) => (wallet.crypto.kdfparams["dklen"] = 64)),
       changed((wallet) => (wallet.crypto.kdfparams["n"] = 262_143)),
-      changed((wallet) => Object.assign(wallet.crypto.kdfparams, { n: 2 ** 20, r: 8 })),
+      changed((wallet) => Object.assign(wallet.crypto.kdfparams, { n: (2 * MAX_SCRYPT_MEMORY) / 1024, r: 8, p: 1 })),
       changed((wallet) => (wallet.crypto.kdfparams["n"] = -2)),
       changed((wallet) => (wallet.crypto.kdfparams["n"] = 1.5)),
       changed((wallet) =>
