@@ -115,7 +115,7 @@ const checks = (deployments = world.embedded.deployments) => createChainChecks({
 describe("the payment of a receipt", () => {
   it("is found on the chain, by its supplement or by its id", async () => {
     const { view, signed, settle } = await paidReceipt();
-    expect(await checks().payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_not_found" });
+    expect(await checks().payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_unsettled" });
     const transaction = await settle();
     expect(await checks().payment(view, context)).toMatchObject({ status: "pass", code: "payment_settled" });
     const stated = withSupplement(view, { paymentId: signed.paymentId, transaction });

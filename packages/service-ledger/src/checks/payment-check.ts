@@ -28,7 +28,7 @@ export async function checkPayment(tools: CheckTools, view: ReceiptView): Promis
     return outcome("fail", "settlement_mismatch", "The settlement that the bundle states is of another payment.");
   const transaction = stated ?? (await search(tools, claim));
   if (transaction === undefined)
-    return outcome("inconclusive", "payment_not_found", "No settlement of this payment was found on the chain.", {
+    return outcome("inconclusive", "payment_unsettled", "No settlement of this payment was found on the chain.", {
       paymentId: claim.paymentId,
     });
   const receipt = await reads.receipt(transaction);

@@ -1,6 +1,6 @@
 import type { Hex } from "@assay/x402";
 import { SEARCH_BLOCKS, SEARCH_CHUNK_BLOCKS } from "./limits.ts";
-import type { ChainLog, ChainReads } from "./ports.ts";
+import type { ChainLog } from "./ports.ts";
 
 /** Looks from `head` back through `blocks` ({@link SEARCH_BLOCKS}), a part at a time, until `look` finds something. */
 export async function searchBack(
