@@ -15,7 +15,7 @@ export const canonicalAddresses = {
 export const create2Deployer: Address = "0x4e59b44847b379578588920ca78fbf26c0b4956c";
 
 /** The salt of everything that is deployed through it by this project. */
-export const zeroSalt = "0x0000000000000000000000000000000000000000000000000000000000000000";
+export const zeroSalt: `0x${string}` = "0x0000000000000000000000000000000000000000000000000000000000000000";
 
 /** A chain that a development installation may imitate, and the test dollar that it has. */
 export type DevelopmentProfile = {
