@@ -27,6 +27,7 @@ export { createSupplementer, settlementDraft } from "./settle/supplements.ts";
 export type { SettlementBody, SettlementDraft, WriteSupplements } from "./settle/supplements.ts";
 export type { Refunded } from "./settle/refunds.ts";
 export { revive as retryPayment } from "./settle/rows.ts";
+export { isBatchBlob } from "./anchor/batches.ts";
 export type { LogCheckpoint, PreparedAnchor } from "./anchor/anchor.ts";
 export type { ReceiptLeaf } from "./anchor/tree.ts";
 export { MAX_BLOB_BYTES } from "./anchor/entry.ts";

@@ -1,7 +1,7 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import { AssayError } from "@assay/core";
+import { AssayError, base64UrlToBytes, bytesToHex } from "@assay/core";
 import {
   batchDocument,
   batchList,
@@ -26,7 +26,7 @@ import type {
 } from "@assay/protocol";
 import type { Auth } from "../auth.ts";
 import { limitBody } from "../limit-body.ts";
-import { problem } from "../schemas.ts";
+import { bytes, problem } from "../schemas.ts";
 
 /** Which payments a list is of. */
 export type PaymentsAsked = {
@@ -49,6 +49,8 @@ export type LedgerReports = {
   readonly batches: (asked: { readonly limit?: number; readonly before?: number }) => Promise<BatchPage>;
   readonly batch: (number: number) => Promise<BatchDocument | undefined>;
   readonly verifyBatch: (number: number) => Promise<BatchVerdict | undefined>;
+  /** The blob of a batch by its SHA-256, lower-case hex; undefined for any other blob, and for one that is gone. */
+  readonly batchBlob: (sha256: string) => Promise<Uint8Array | undefined>;
   readonly chain: () => Promise<ChainDocument>;
   /** Throws `chain_not_development` where money is worth something. */
   readonly fund: (address: string, asset: string, amount: string) => Promise<FundDocument>;
@@ -59,6 +61,8 @@ const MAX_BODY_BYTES = 4096;
 const TAG = "payments";
 const OPERATOR = [{ token: [] }];
 const ID = /^0x[0-9a-f]{64}$/;
+/** 32 bytes in base64url without padding: the last digit carries four bits. */
+const BLOB_ID = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
 const NUMBER = /^(?:0|[1-9]\d{0,14})$/;
 
 const fundBody = z.strictObject({
@@ -251,6 +255,41 @@ export function mountLedgerApi(
       return context.json(found as never);
     },
   );
+
+  // What is anchored is public, so that anybody can make a batch again; other blobs are their models'.
+  app.openAPIRegistry.registerPath(
+    createRoute({
+      method: "get",
+      path: "/v1/blobs/{id}",
+      operationId: "blobs.get",
+      summary: "The leaves of an anchored batch",
+      tags: [TAG],
+      security: [{}],
+      request: inPath("id"),
+      responses: {
+        200: {
+          description: "Its canonical JSON, as its SHA-256 was posted; the id is that digest in base64url.",
+          content: { "application/json": { schema: bytes } },
+        },
+        default: problem,
+      },
+    }),
+  );
+  app.get("/v1/blobs/:id", async (context) => {
+    const id = context.req.param("id");
+    const found = BLOB_ID.test(id) ? await ledger.batchBlob(bytesToHex(base64UrlToBytes(id))) : undefined;
+    if (!found)
+      throw new AssayError("blob_missing", `No batch has a blob ${JSON.stringify(id.slice(0, 80))}.`, {
+        hints: ["A batch's blob is named by 43 digits of base64url, as X-Settlement-Walrus-Blob-Id names it."],
+      });
+    return new Response(found as Uint8Array<ArrayBuffer>, {
+      headers: {
+        "content-type": "application/json",
+        "cache-control": "public, max-age=31536000, immutable",
+        etag: `"${id}"`,
+      },
+    });
+  });
 
   app.openapi(
     route("get", "/v1/chain", "chain.show", "The chain that payments are settled on", "Its state.", chainDocument),

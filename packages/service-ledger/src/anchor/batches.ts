@@ -79,6 +79,15 @@ export async function batchByHash(database: Queryable, hash: Uint8Array): Promis
   return rows[0] ? readBatch(rows[0]) : undefined;
 }
 
+/** Whether a batch was made whose leaves are in this blob, given by its SHA-256 in lower-case hex. */
+export async function isBatchBlob(database: Queryable, network: Network, sha256: string): Promise<boolean> {
+  const { rows } = await database.query(
+    "SELECT 1 FROM assay.anchor_batches WHERE network = $1 AND blob_sha256 = decode($2, 'hex') LIMIT 1",
+    [network, sha256],
+  );
+  return rows.length > 0;
+}
+
 /** The batch that holds the receipt at `logIndex`, given how its payment asked to be settled. */
 export async function batchOf(
   database: Queryable,

@@ -6,6 +6,7 @@ import type { BlobStore, ChainDocument, LogSink, PaymentDocument } from "@assay/
 import type { LedgerReports } from "@assay/service-gateway";
 import {
   chainReads,
+  isBatchBlob,
   listBatches,
   listPayments,
   moneyOf,
@@ -144,6 +145,11 @@ export function ledgerReports({ ready, open, failed, blobs, log, suite, now }: R
         number,
       );
       return found && { ...found, checks: [...found.checks] };
+    },
+    async batchBlob(sha256) {
+      const { database, place } = await ready();
+      const known = await isBatchBlob(database, place.deployments.network, sha256);
+      return known ? blobIfThere(blobs, sha256) : undefined;
     },
     async chain() {
       const running = open();
