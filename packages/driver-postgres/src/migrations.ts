@@ -316,6 +316,11 @@ END
 $standing$;
 `;
 
+const TAKEN = `
+-- What is under way on a channel is summed for each voucher: among all that was ever charged on it that is very little.
+CREATE INDEX payments_channel_taken ON assay.payments (channel_id) WHERE state = 'taken' AND channel_id IS NOT NULL;
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
@@ -325,4 +330,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 5, name: "settlements for others", sql: FACILITATOR },
   { version: 6, name: "indexes for settling", sql: SETTLED },
   { version: 7, name: "claims of payments", sql: TAKE_PAYMENT },
+  { version: 8, name: "vouchers under way", sql: TAKEN },
 ];

@@ -35,6 +35,8 @@ const MAX_ROWS = 500;
 const MAX_KEPT = 20_000;
 /** Records that nobody paid for only move the watermark: so often, milliseconds. */
 const GATHER_MS = 500;
+/** Rows that become due together cost hardly more than one, and claims of the same channel stand behind each write, milliseconds. */
+const GATHER_PAID_MS = 50;
 /** A log elsewhere grows without telling: so often it is looked at, milliseconds. */
 const IDLE_MS = 1000;
 /** Pause after a failure, growing up to the second figure, milliseconds. */
@@ -50,6 +52,7 @@ export function startFollower({ database, suite, log, decode, onIngested, onEven
   const stopping = new AbortController();
   let wake: (() => void) | undefined;
   let hurry: (() => void) | undefined;
+  let hurryPaid: (() => void) | undefined;
   let waiting: { readonly size: number; readonly resolve: (reached: boolean) => void }[] = [];
 
   const pause = (ms: number): Promise<void> =>
@@ -61,14 +64,18 @@ export function startFollower({ database, suite, log, decode, onIngested, onEven
       };
     });
 
-  // Unlike a pause it is not ended by records that nobody paid for.
-  const gather = (): Promise<void> =>
+  /** Lets more gather, unless somebody waits; `forPaid` says that a paid record ends it. */
+  const gather = (ms: number, forPaid: boolean): Promise<void> =>
     new Promise((resolve) => {
-      const timer = setTimeout(resolve, GATHER_MS);
-      hurry = () => {
+      const end = (): void => {
         clearTimeout(timer);
+        hurry = undefined;
+        hurryPaid = undefined;
         resolve();
       };
+      const timer = setTimeout(end, ms);
+      hurry = end;
+      hurryPaid = forPaid ? end : undefined;
     });
 
   const settle = (to: number): void => {
@@ -104,9 +111,10 @@ export function startFollower({ database, suite, log, decode, onIngested, onEven
     if (watermark >= Math.max(log.size(), keptTo)) return pause(IDLE_MS);
     let batch = await next(watermark);
     if (batch.to === watermark) return pause(RETRY_MS[0]);
-    // Somebody waits for a paid one; the rest is only counted.
-    if (batch.records.length === 0 && waiting.length === 0 && batch.to === keptTo) {
-      await gather();
+    // What came just now needs no hurry: until the rows have it, this process knows it by itself.
+    if (batch.to === keptTo && waiting.length === 0) {
+      if (batch.records.length === 0) await gather(GATHER_MS, true);
+      if (waiting.length === 0) await gather(GATHER_PAID_MS, false);
       batch = await next(watermark);
     }
     const due = await ingestRecords(database, suite, batch.records, { from: watermark, to: batch.to }, onEvent);
@@ -147,7 +155,7 @@ export function startFollower({ database, suite, log, decode, onIngested, onEven
       }
       keptTo = Math.max(first, to);
       wake?.();
-      if (paid.length > 0) hurry?.();
+      if (paid.length > 0) hurryPaid?.();
     },
     reached(size) {
       if (watermark !== undefined && watermark >= size) return Promise.resolve(true);
