@@ -3,6 +3,7 @@ import type { Database, EmbeddedPostgres } from "@assay/driver-postgres";
 import type { Hex } from "@assay/x402";
 import { encodeFunctionData, toHex } from "viem";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { forgetChain } from "./forget.ts";
 import { startSettler } from "./start.ts";
 import type { Settler } from "./start.ts";
 import { openFickleNode } from "./testing/fickle-node.ts";
@@ -201,6 +202,22 @@ it("makes splitters pay out their payees' shares", async () => {
   await until(async () => (await usdcOf(world, node_.address)) === 70n);
   expect(await usdcOf(world, author.address)).toBe(31n);
   expect(await usdcOf(world, payTo)).toBe(0n);
+});
+
+it("pauses for a chain that is begun anew, and settles on the new one", async () => {
+  const from = await payer(world, 10_000n);
+  const signed = await signExact(world, from, 8n);
+  const early = await charge(database, await signExact(world, from, 9n));
+  await until(isState(early, "settled"));
+  await settler?.paused(async () => {
+    await world.embedded.reset();
+    await forgetChain(database, world.embedded.network, Date.now());
+  });
+  await world.embedded.fund(from.address, { asset: "USDC", amountAtomic: 100n });
+  const id = await charge(database, signed);
+  await until(isState(id, "settled"));
+  expect(await usdcOf(world, from.address)).toBe(92n);
+  expect((await stateOf(early))["state"]).toBe("settled");
 });
 
 it("says that it is gone when it was closed", async () => {

@@ -1,3 +1,4 @@
+import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { AssayError, isAssayError } from "@assay/core";
@@ -12,10 +13,8 @@ import type { SettlerEvent, SettlerStatus } from "./settler.ts";
 import type { HostMethods } from "./wire.ts";
 
 export type StartOptions = SettlerSettings & {
-  /** Absolute path of the thread's program: a bundle of `settle/main.ts`, or that file with a `loader`. */
+  /** Absolute path of the thread's program: a bundle of `settle/main.ts`, or that file itself, which tsx reads. */
   readonly entry: string;
-  /** URL of a module whose `register()` lets a thread read TypeScript (`tsx/esm/api`): loaders of the process do not reach it. */
-  readonly loader?: string;
   readonly nodeArgs?: readonly string[];
   /** Stores a batch's blob durably. */
   readonly putBlob: HostMethods["putBlob"];
@@ -42,6 +41,11 @@ export type Settler = {
   /** Anchors one receipt: resolves once its blob is stored and its transaction is signed and written down. */
   readonly prepareIndividual: (leaf: ReceiptLeaf) => Promise<PreparedAnchor>;
   readonly refund: (channelId: Hex, amountAtomic?: bigint) => Promise<Refunded>;
+  /**
+   * Ends the thread, does `work`, and starts the thread again, whatever became of the work: for what must not happen beside
+   * a settler, a development chain begun anew, say (see `forgetChain`).
+   */
+  readonly paused: <T>(work: () => Promise<T>) => Promise<T>;
   /** Ends the thread; what is under way is finished by the next start. Idempotent. */
   readonly close: () => Promise<void>;
 };
@@ -67,11 +71,12 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     options: options.options,
   };
   let closing: Promise<void> | undefined;
+  let pausing = false;
   let current: { readonly worker: Worker; readonly link: Link } | undefined;
   const deaths: number[] = [];
 
   async function begin(): Promise<void> {
-    const worker = new Worker(programOf(options), {
+    const worker = new Worker(programOf(options.entry), {
       name: "assay-settler",
       // The thread needs no environment, and one that can be read shows nothing.
       env: {},
@@ -106,7 +111,7 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     current = { worker, link };
     void gone.then(() => {
       if (current?.worker === worker) current = undefined;
-      if (!closing) void revive(failure);
+      if (!closing && !pausing) void revive(failure);
     });
   }
 
@@ -134,6 +139,20 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     });
   }
 
+  async function end(): Promise<void> {
+    const running = current;
+    if (!running) return;
+    const grace = new AbortController();
+    const timer = setTimeout(() => grace.abort(), CLOSE_GRACE_MS);
+    await Promise.race([
+      running.link.call("close").catch(() => undefined),
+      new Promise((resolve) => grace.signal.addEventListener("abort", resolve)),
+    ]);
+    clearTimeout(timer);
+    await running.worker.terminate();
+    current = undefined;
+  }
+
   await begin();
   return {
     kick: (paymentId) => current?.link.note("kick", paymentId),
@@ -143,26 +162,27 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     prepareIndividual: async (leaf) => (await link().call("prepareIndividual", leaf)) as PreparedAnchor,
     refund: async (channelId, amountAtomic) =>
       (await link().call("refund", { channelId, ...(amountAtomic === undefined ? {} : { amountAtomic }) })) as Refunded,
+    async paused(work) {
+      pausing = true;
+      try {
+        await end();
+        return await work();
+      } finally {
+        pausing = false;
+        if (!closing) await begin();
+      }
+    },
     close() {
-      closing ??= (async () => {
-        const running = current;
-        if (!running) return;
-        const grace = new AbortController();
-        const timer = setTimeout(() => grace.abort(), CLOSE_GRACE_MS);
-        await Promise.race([
-          running.link.call("close").catch(() => undefined),
-          new Promise((resolve) => grace.signal.addEventListener("abort", resolve)),
-        ]);
-        clearTimeout(timer);
-        await running.worker.terminate();
-      })();
+      closing ??= end();
       return closing;
     },
   };
 }
 
-function programOf({ entry, loader }: Pick<StartOptions, "entry" | "loader">): string | URL {
-  if (loader === undefined) return entry;
+/** A loader that a process was started with does not reach its threads, so a thread that runs from source gets its own. */
+function programOf(entry: string): string | URL {
+  if (!entry.endsWith(".ts")) return entry;
+  const loader = new URL("esm/api/index.mjs", pathToFileURL(createRequire(entry).resolve("tsx"))).href;
   const source = `import { register } from ${JSON.stringify(loader)}; register(); await import(${JSON.stringify(pathToFileURL(entry).href)});`;
   return new URL(`data:text/javascript,${encodeURIComponent(source)}`);
 }

@@ -17,13 +17,8 @@ const entry = fileURLToPath(new URL("../main.ts", import.meta.url));
 const tsx = createRequire(import.meta.url).resolve("tsx");
 
 /** The settler's program from its source, for a thread. */
-export function sourceEntry(): {
-  readonly entry: string;
-  readonly loader: string;
-  readonly nodeArgs: readonly string[];
-} {
-  const loader = new URL("esm/api/index.mjs", pathToFileURL(tsx)).href;
-  return { entry, loader, nodeArgs: ["--conditions=assay-source"] };
+export function sourceEntry(): { readonly entry: string; readonly nodeArgs: readonly string[] } {
+  return { entry, nodeArgs: ["--conditions=assay-source"] };
 }
 
 /** A database server with the schema in place. */
