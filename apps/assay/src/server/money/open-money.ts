@@ -1,36 +1,33 @@
-import { randomUUID } from "node:crypto";
 import { AssayError, bytesToBase64Url, hexToBytes } from "@assay/core";
 import { splitAddressOf } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
 import type { FileKeystore } from "@assay/driver-crypto";
-import { createChain, isLoopbackHost, nativeEvmSuite, refuseDevelopment } from "@assay/driver-chain";
-import type { Chain } from "@assay/driver-chain";
+import { isLoopbackHost, nativeEvmSuite, refuseDevelopment } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
 import type { BlobStore, DurableReceipt, Listing, Listings, LogSink, PaymentDesk } from "@assay/protocol";
-import { PROFILE, receiptSubject } from "@assay/receipts";
 import type { OpenMap, Trust } from "@assay/receipts";
-import { decodeRecord, describe } from "@assay/service-gateway";
+import { describe } from "@assay/service-gateway";
 import type { DecodedRecord, IndividualFacts, LedgerReports, Recorder } from "@assay/service-gateway";
 import {
   anchorProof,
-  createDesk,
+  forgetNetwork,
   isFreeListing,
   listPayments,
   listingDigest,
   openListings,
-  startSettler,
 } from "@assay/service-ledger";
-import type { Desk, Settler, SettlementDraft, SettlerOptions } from "@assay/service-ledger";
+import type { SettlerOptions } from "@assay/service-ledger";
 import type { CryptoSuite } from "@assay/core";
 import type { Callers, Facilitator } from "@assay/service-facilitator";
 import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
 import { blobIfThere } from "./blob-if-there.ts";
-import { channelReader } from "./channel-facts.ts";
 import { knownTokens, openChainPlace } from "./chain-place.ts";
 import type { ChainConfig, ChainPlace } from "./chain-place.ts";
-import { deferFacilitator, openFacilitator, readFacilitatorSettings } from "./facilitate.ts";
+import { deferFacilitator, readFacilitatorSettings } from "./facilitate.ts";
+import { openLedger } from "./open-ledger.ts";
+import type { OpenLedger } from "./open-ledger.ts";
 import { ledgerReports } from "./reports.ts";
 
 /** What payments are set up with. */
@@ -56,7 +53,7 @@ export type MoneyModules = {
   readonly suite: CryptoSuite;
   /** The database once it is there, and where other threads find it. */
   readonly database: Promise<{ readonly database: Database; readonly url: string }>;
-  /** Resolves once the index has what is in the log now. */
+  /** Resolves once the index has what is in the log at the call. */
   readonly indexed: () => Promise<unknown>;
   /** Whether this process settles: a second gateway leaves it to the one that owns the log. */
   readonly settles: boolean;
@@ -95,15 +92,7 @@ export type Money = {
 };
 
 /** Chain, desk and settler once all of them are there. */
-export type Running = {
-  readonly place: ChainPlace;
-  readonly chain: Chain;
-  readonly desk: Desk;
-  readonly database: Database;
-  readonly settler: Settler | undefined;
-  /** Settles what others bring. */
-  readonly facilitator: Facilitator;
-};
+export type Running = Omit<OpenLedger, "close"> & { readonly place: ChainPlace; readonly database: Database };
 
 /**
  * Opens prices, and begins to open chain, ledger and settler behind them: nothing that is free waits for any of these.
@@ -143,83 +132,34 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
         logger.warn("cause" in event ? { type: event.type, err: describe(event.cause) } : event, "embedded chain"),
     });
     undo.push(() => place.close());
+    return over(place);
+  };
+
+  let ledger: OpenLedger | undefined;
+  const over = async (place: ChainPlace): Promise<Running> => {
     const { database, url } = await modules.database;
-    const { deployments, accounts } = place;
-    const chain = createChain({ url: place.rpcUrl, chainId: deployments.chainId });
-    let settler: Settler | undefined;
-    const desk = createDesk(
-      {
-        database,
-        listings,
-        suite: evm,
-        chain: {
-          payerFacts: chain.payerFacts,
-          isValidSignature: chain.isValidSignature,
-          isValidUndeployed: chain.isValidUndeployed,
-          channel: channelReader(evm, chain, deployments.batchSettlement),
-        },
-        now,
-        refund: async (channelId, amountAtomic) => {
-          if (settler) return settler.refund(channelId, amountAtomic);
-          throw new AssayError("settler_gone", "Channels are refunded by the gateway that settles.");
-        },
-        onDue: () => undefined,
-        onEvent: (event) =>
-          logger.error("error" in event ? { ...event, error: undefined, err: describe(event.error) } : event, "ledger"),
-      },
-      {
-        deployments,
-        payTo: place.payTo,
-        receiverAuthorizer: accounts.authorizer.address,
-        gateway: gatewayName(modules),
-        bootId: randomUUID(),
-        ...(config.maxUnsettledPerPayer ? { maxUnsettledPerPayer: config.maxUnsettledPerPayer } : {}),
-      },
-    );
-    undo.push(() => desk.close());
-    await desk.start(log, (record) => decodeRecord(suite, record));
-    if (modules.settles) {
-      await modules.indexed();
-      settler = await startSettler({
-        entry: config.settler.entry,
-        ...(config.settler.nodeArgs ? { nodeArgs: config.settler.nodeArgs } : {}),
-        databaseUrl: url,
-        rpcUrl: place.rpcUrl,
-        deployments,
-        keys: {
-          operator: accounts.settler.key,
-          authorizer: accounts.authorizer.key,
-          submitter: accounts.submitter.key,
-        },
-        options: config.settling ?? {},
-        putBlob: async (bytes) => void (await modules.blobs.put(bytes)),
-        checkpoint: async (atLeast) => {
-          const { size, root } = await log.checkpoint({ atLeast });
-          return { size, root };
-        },
-        onSettled: (drafts) => writeSupplements(modules, drafts),
-        onEvent: (event) => {
-          const quiet = event.type === "transaction" || event.type === "batch_built" || event.type === "batch_posted";
-          if (quiet) logger.debug(event, "settler");
-          else logger.warn(event, "settler");
-        },
-      });
-      const started = settler;
-      undo.push(() => started.close());
-    }
-    const { facilitator, close: closeFacilitator } = await openFacilitator({
-      settings: facilitating,
-      place,
-      account: accounts.facilitator,
-      chain,
-      database,
-      suite: evm,
-      now,
-    });
-    undo.push(closeFacilitator);
-    running = { place, chain, desk, database, settler, facilitator };
+    ledger = await openLedger(config, { ...modules, evm, listings, place, database, databaseUrl: url, facilitating });
+    running = { place, database, ...ledger };
     modules.onRunning();
     return running;
+  };
+
+  /** Begins the embedded chain anew, with a ledger that knows nothing of the old one. Callers come one after the other. */
+  let resetting: Promise<Running> | undefined;
+  const reset = (): Promise<Running> => {
+    resetting ??= (async () => {
+      const { place, database } = await ready();
+      if (!place.faucet) throw new AssayError("chain_not_development", "This chain is not the gateway's own.");
+      running = undefined;
+      await ledger?.close();
+      await place.faucet.reset();
+      await forgetNetwork(database, place.deployments.network);
+      beginning = over(place);
+      return beginning;
+    })().finally(() => {
+      resetting = undefined;
+    });
+    return resetting;
   };
 
   let beginning: Promise<Running> | undefined;
@@ -307,6 +247,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     ingest: (decoded, next) => running?.desk.ingest(decoded, next),
     reports: ledgerReports({
       ready,
+      reset,
       open: () => running,
       failed: () => failure !== undefined,
       blobs: modules.blobs,
@@ -323,6 +264,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     close() {
       closing ??= (async () => {
         await beginning?.catch(() => undefined);
+        await ledger?.close();
         for (const step of undo.splice(0).toReversed()) await step().catch(warn("payments did not close cleanly"));
       })();
       return closing;
@@ -344,29 +286,4 @@ function trustedChain({ network, paymentBatcher, receiptAnchor, splitFactory }: 
 
 function chainFolder(chain: ChainConfig): string {
   return chain.kind === "embedded" ? String(chain.profile) : "elsewhere";
-}
-
-/** The owner of the log and its second gateways share rows: each releases only what it left itself. */
-function gatewayName({ settles, host }: Pick<MoneyModules, "settles" | "host">): string {
-  return settles ? "owner" : `peer-${host}`;
-}
-
-/** Logs settlements as supplements of the receipts' service statements. */
-async function writeSupplements(
-  { recorder, now }: Pick<MoneyModules, "recorder" | "now">,
-  drafts: readonly SettlementDraft[],
-): Promise<readonly number[]> {
-  const written = await Promise.all(
-    drafts.map(({ supplementId, receiptId, refersTo, body }) => {
-      const issuedAtMs = now();
-      return recorder.state({
-        kind: "supplement",
-        subject: receiptSubject(hexToBytes(receiptId)),
-        issuedAtMs,
-        visibility: "private",
-        claims: { profile: PROFILE.supplement, supplementId, refersTo, kind: "settlement", issuedAtMs, body },
-      });
-    }),
-  );
-  return written.map(({ logIndex }) => logIndex);
 }

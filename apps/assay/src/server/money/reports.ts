@@ -25,6 +25,8 @@ import type { Running } from "./open-money.ts";
 export type ReportModules = {
   /** Opens chain and ledger when they are not open. */
   readonly ready: () => Promise<Running>;
+  /** Begins the embedded chain anew. Throws `chain_not_development`. */
+  readonly reset: () => Promise<Running>;
   readonly open: () => Running | undefined;
   readonly failed: () => boolean;
   readonly blobs: Pick<BlobStore, "get">;
@@ -50,7 +52,7 @@ const NOTHING: ChainDocument = {
 };
 
 /** What the operator and the curious may ask of ledger and chain. */
-export function ledgerReports({ ready, open, failed, blobs, log, suite, now }: ReportModules): LedgerReports {
+export function ledgerReports({ ready, reset, open, failed, blobs, log, suite, now }: ReportModules): LedgerReports {
   /** The log's root at a size that it has had, from its tiles; undefined when it never was that large. */
   const rootOfLog = async (size: number): Promise<Uint8Array | undefined> => {
     const { size: current } = await log.checkpoint();
@@ -66,7 +68,6 @@ export function ledgerReports({ ready, open, failed, blobs, log, suite, now }: R
   const shown = async ({ database, place }: Running, paymentId: string): Promise<PaymentDocument | undefined> =>
     showPayment(database, place.deployments.tokens, paymentId);
 
-  /** The faucet, and the settler's pause around a chain that begins anew. */
   const faucet = async (): Promise<Running & { readonly faucet: NonNullable<Running["place"]["faucet"]> }> => {
     const running = await ready();
     if (running.place.faucet) return { ...running, faucet: running.place.faucet };
@@ -202,8 +203,8 @@ export function ledgerReports({ ready, open, failed, blobs, log, suite, now }: R
       };
     },
     async reset() {
-      const { faucet: own, place, chain } = await faucet();
-      await own.reset();
+      await faucet();
+      const { place, chain } = await reset();
       const { network, chainId } = place.deployments;
       return { network, chainId, blockNumber: await chain.blockNumber() };
     },
