@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { createApi, openApiDocument } from "@assay/service-gateway";
+import { createApi, mountLedgerApi, openApiDocument } from "@assay/service-gateway";
 import type { ApiModules } from "@assay/service-gateway";
 import { beforeAll, describe, expect, test } from "vitest";
 
@@ -45,7 +45,9 @@ beforeAll(() => {
       return new Proxy({}, { get: () => () => undefined });
     },
   });
-  document = openApiDocument(createApi(modules), version) as unknown as Document;
+  const app = createApi(modules);
+  mountLedgerApi(app, modules as unknown as Parameters<typeof mountLedgerApi>[1]);
+  document = openApiDocument(app, version) as unknown as Document;
   operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => [`${method} ${path}`, path, method, operation] as const),
   );
