@@ -1,4 +1,5 @@
-import { exactPermit2Proxy, multicall3, paymentBatcher, permit2, testUsdc, uptoPermit2Proxy } from "@assay/contracts";
+import { setTimeout as pause } from "node:timers/promises";
+import { exactPermit2Proxy, paymentBatcher, permit2, testUsdc, uptoPermit2Proxy } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
 import type { Database } from "@assay/driver-postgres";
 import type { Address, Hex } from "@assay/x402";
@@ -11,6 +12,7 @@ import { accountOf, batchItem } from "./items.ts";
 import type { BatchItem } from "./items.ts";
 import { EXPIRY_GRACE_S, MAX_ATTEMPTS } from "./limits.ts";
 import type { ChainReads, ChainReceipt, TransactionSender } from "./ports.ts";
+import { together } from "./together.ts";
 import { giveBack, jobRows, markFailed, markSettled } from "./rows.ts";
 import type { PaymentRow, SettleFault } from "./rows.ts";
 
@@ -75,22 +77,12 @@ export function createPayHandler(modules: PayModules): JobHandler {
   async function makeAccounts(jobId: string, rows: readonly PaymentRow[]): Promise<void> {
     const accounts = rows.flatMap((row) => accountOf(row) ?? []);
     if (accounts.length === 0) return;
-    const data = encodeFunctionData({
-      abi: multicall3.abi,
-      functionName: "aggregate3",
-      args: [accounts.map(({ factory, data: callData }) => ({ target: factory, allowFailure: true, callData }))],
-    });
     const accountsJob = `${jobId}.accounts`;
-    const gasLimit = await gasLimitFor(chain, { from: sender.address, to: contracts.multicall3, data });
-    if (gasLimit === undefined) return;
-    await sender.submit({ jobId: accountsJob, to: contracts.multicall3, data, gasLimit });
-    for (;;) {
-      const { state } = await sender.outcome(accountsJob);
-      if (state !== "pending") return;
-      await new Promise((resolve) => {
-        setTimeout(resolve, ACCOUNT_POLL_MS);
-      });
-    }
+    const parts = accounts.map(({ factory, data }) => [{ target: factory, callData: data }]);
+    const transaction = await together(chain, sender.address, contracts.multicall3, parts);
+    if (!transaction) return;
+    await sender.submit({ jobId: accountsJob, ...transaction });
+    while ((await sender.outcome(accountsJob)).state === "pending") await pause(ACCOUNT_POLL_MS);
   }
 
   return {

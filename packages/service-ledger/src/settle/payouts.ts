@@ -2,12 +2,13 @@ import { multicall3, split, splitAddressOf, splitFactory, testUsdc } from "@assa
 import type { Deployments } from "@assay/contracts";
 import type { Database } from "@assay/driver-postgres";
 import type { ListedPayee } from "@assay/protocol";
-import type { Address, EvmSuite, Hex } from "@assay/x402";
+import type { Address, EvmSuite } from "@assay/x402";
 import { decodeFunctionResult, encodeFunctionData } from "viem";
 import { decodeInstruction } from "../instruction.ts";
 import type { JobHandler } from "./engine.ts";
-import { gasLimitFor } from "./gas.ts";
 import type { ChainReads, TransactionSender } from "./ports.ts";
+import { together } from "./together.ts";
+import type { AnyCall } from "./together.ts";
 import { text } from "./values.ts";
 
 export type PayoutModules = {
@@ -75,24 +76,20 @@ export function createPayoutHandler(modules: PayoutModules): JobHandler {
   return {
     async submit(jobId) {
       if ((await sender.outcome(jobId)).state !== "none") return true;
-      const data = payoutData(contracts, await payable(modules));
-      if (data === undefined) return false;
-      const call = { from: sender.address, to: contracts.multicall3, data };
-      const gasLimit = await gasLimitFor(chain, call);
-      if (gasLimit === undefined) return false;
-      await sender.submit({ jobId, to: call.to, data, gasLimit });
+      const parts = (await payable(modules)).map((candidate) => payoutCalls(contracts, candidate));
+      const transaction = await together(chain, sender.address, contracts.multicall3, parts);
+      if (!transaction) return false;
+      await sender.submit({ jobId, ...transaction });
       return true;
     },
     apply: () => Promise.resolve(),
   };
 }
 
-function payoutData(contracts: Deployments, candidates: readonly Candidate[]): Hex | undefined {
-  if (candidates.length === 0) return undefined;
-  const calls = candidates.flatMap(({ splitter, token, payees }) => [
+function payoutCalls(contracts: Deployments, { splitter, token, payees }: Candidate): readonly AnyCall[] {
+  return [
     {
       target: contracts.splitFactory,
-      allowFailure: true,
       callData: encodeFunctionData({
         abi: splitFactory.abi,
         functionName: "createSplit",
@@ -101,9 +98,7 @@ function payoutData(contracts: Deployments, candidates: readonly Candidate[]): H
     },
     {
       target: splitter,
-      allowFailure: true,
       callData: encodeFunctionData({ abi: split.abi, functionName: "distribute", args: [token] }),
     },
-  ]);
-  return encodeFunctionData({ abi: multicall3.abi, functionName: "aggregate3", args: [calls] });
+  ];
 }

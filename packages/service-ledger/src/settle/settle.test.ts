@@ -1,5 +1,8 @@
 import { rm } from "node:fs/promises";
+import { testWalletFactory, testWalletFactoryAddress } from "@assay/contracts";
 import type { Database, EmbeddedPostgres } from "@assay/driver-postgres";
+import type { Hex } from "@assay/x402";
+import { encodeAbiParameters, encodeFunctionData, hexToBytes, toHex } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startSettler } from "./start.ts";
 import type { Settler } from "./start.ts";
@@ -122,6 +125,34 @@ describe("a settler in its thread", () => {
     const from = await payer(world, 10_000n);
     const id = await charge(database, await signExact(world, from, 7n), { mode: "individual" });
     await until(async () => (await rowOf(id))["state"] === "settled");
+  });
+
+  it("settles for an account that is made only then, as its payer's signature says (ERC-6492)", async () => {
+    const owner = await payer(world, 0n);
+    const salt: Hex = `0x${"07".repeat(32)}`;
+    const { abi } = testWalletFactory;
+    const asked = await world.chain.call({
+      to: testWalletFactoryAddress,
+      data: hexToBytes(encodeFunctionData({ abi, functionName: "walletOf", args: [owner.address, salt] })),
+    });
+    const wallet: Hex = `0x${Buffer.from(asked.subarray(12)).toString("hex")}`;
+    expect(await world.chain.code(wallet)).toHaveLength(0);
+    await world.embedded.fund(wallet, { asset: "USDC", amountAtomic: 50n });
+    const signed = await signExact(world, { ...owner, signer: { ...owner.signer, address: wallet } }, 21n);
+    const { payment } = signed.payload;
+    if (payment.kind !== "eip3009") throw new Error("Not EIP-3009.");
+    const make = encodeFunctionData({ abi, functionName: "createWallet", args: [owner.address, salt] });
+    const wrapped = encodeAbiParameters(
+      [{ type: "address" }, { type: "bytes" }, { type: "bytes" }],
+      [testWalletFactoryAddress, make, toHex(payment.signature)],
+    );
+    const signature = hexToBytes(`${wrapped}${"6492".repeat(16)}`);
+    const id = await charge(database, {
+      ...signed,
+      payload: { ...signed.payload, payment: { ...payment, signature } },
+    });
+    await until(async () => (await rowOf(id))["state"] === "settled");
+    expect(await usdcOf(world, wallet)).toBe(29n);
   });
 
   it("refuses a second settler of the same database", async () => {
