@@ -79,9 +79,9 @@ export type Anchor = {
  * Gas of a post: its calldata, an ecrecover and three slots, measured below 100,000. It is fixed, because a post that is
  * simulated before the one ahead of it is mined reverts.
  */
-export const POST_GAS = 160_000n;
+const POST_GAS = 160_000n;
 /** A log without paid receipts is anchored all the same, this often at most, milliseconds. */
-export const CHECKPOINT_EVERY_MS = 3_600_000;
+const CHECKPOINT_EVERY_MS = 3_600_000;
 /** Batches looked at in one turn. */
 const MAX_PENDING = 256;
 /** Posts of one submitter on their way at once: each reverts unless all before it are mined first. */

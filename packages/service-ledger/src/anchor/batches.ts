@@ -5,7 +5,7 @@ import type { AnchorEntry } from "./entry.ts";
 import type { ReceiptLeaf } from "./tree.ts";
 import { text } from "../settle/values.ts";
 
-export type BatchState = "built" | "posting" | "posted" | "failed";
+type BatchState = "built" | "posting" | "posted" | "failed";
 
 /** A batch's row: the entry as it was signed, and where it stands. */
 export type BatchRow = {

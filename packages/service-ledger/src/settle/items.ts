@@ -80,7 +80,7 @@ export function permitData(permit: Eip2612Permit): Hex {
 }
 
 /** How a payer's account comes into being, when its signature says so (ERC-6492), and the signature inside. */
-export function unwrapped(signature: Uint8Array): {
+function unwrapped(signature: Uint8Array): {
   readonly signature: Hex;
   readonly account?: { readonly factory: Address; readonly data: Hex };
 } {

@@ -163,10 +163,10 @@ export function createPayHandler(modules: PayModules): JobHandler {
 const MAX_SIEVES = 2;
 const ACCOUNT_POLL_MS = 200;
 
-export type PaymentResult = { readonly ok: boolean; readonly reason: Hex };
+type PaymentResult = { readonly ok: boolean; readonly reason: Hex };
 
 /** What a transaction of the batcher did, by payment id. */
-export function resultsOf(receipt: ChainReceipt, batcher: Address): ReadonlyMap<Hex, PaymentResult> {
+function resultsOf(receipt: ChainReceipt, batcher: Address): ReadonlyMap<Hex, PaymentResult> {
   const results = new Map<Hex, PaymentResult>();
   for (const log of receipt.logs) {
     if (log.address !== batcher || log.topics.length !== 4) continue;

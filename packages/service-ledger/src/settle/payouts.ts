@@ -20,7 +20,7 @@ export type PayoutModules = {
 };
 
 /** Splitters made to pay out in one transaction: each moves up to 16 times. */
-export const MAX_PAYOUTS = 10;
+const MAX_PAYOUTS = 10;
 /** Splitters asked whether they hold something: those that were paid to last. */
 const MAX_CANDIDATES = 500;
 

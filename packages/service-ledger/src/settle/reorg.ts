@@ -7,7 +7,7 @@ import { markUnsettled, settledBy, settledTransactions } from "./rows.ts";
 import type { SettledIn } from "./rows.ts";
 
 /** Blocks that a chain can take back and is followed: beyond that it is another chain, and nothing is changed. */
-export const MAX_REORG_BLOCKS = 256;
+const MAX_REORG_BLOCKS = 256;
 
 export type ReorgWatch = {
   /** Looks whether the chain took blocks back since the last time; answers how many payments are due again. */

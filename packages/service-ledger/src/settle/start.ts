@@ -51,7 +51,7 @@ export type Settler = {
 };
 
 /** Restarts within a window before the thread is left down: one that dies at once would only burn the machine. */
-export const MAX_RESTARTS = 5;
+const MAX_RESTARTS = 5;
 const RESTART_WINDOW_MS = 60_000;
 /** How long an orderly end is waited for. Cutting it short loses nothing that the next start would not find. */
 const CLOSE_GRACE_MS = 5_000;

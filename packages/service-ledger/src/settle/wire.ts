@@ -17,7 +17,7 @@ export type HostMethods = {
 };
 
 /** What the end that settles answers. */
-export type SettlerMethods = {
+type SettlerMethods = {
   readonly start: (argument: { readonly settings: SettlerSettings; readonly supplements: boolean }) => Promise<void>;
   readonly status: () => Promise<SettlerStatus>;
   readonly payout: () => Promise<void>;

@@ -104,7 +104,7 @@ export async function approvePermit2(world: World, owner: Address): Promise<void
   await send(world, owner, usdc(world).address, `0x095ea7b3${permit2.slice(2).padStart(64, "0")}${"f".repeat(64)}`);
 }
 
-export function requirement(
+function requirement(
   world: World,
   scheme: PaymentRequirements["scheme"],
   amount: bigint,
