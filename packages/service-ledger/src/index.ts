@@ -33,7 +33,6 @@ export type { ReceiptLeaf } from "./anchor/tree.ts";
 export { MAX_BLOB_BYTES } from "./anchor/entry.ts";
 export { listPayments, paymentSums, showPayment } from "./reports/payments.ts";
 export type { PaymentFilter, PaymentReport, PaymentState } from "./reports/payments.ts";
-export { forgetNetwork } from "./reports/forget.ts";
 export { anchorProof, listBatches, showBatch, verifyBatch } from "./reports/batches.ts";
 export type { BatchCheck, BatchReport, BatchVerdict, VerifyBatchModules } from "./reports/batches.ts";
 export { moneyOf } from "./reports/money.ts";

@@ -10,7 +10,7 @@ import { describe } from "@assay/service-gateway";
 import type { DecodedRecord, IndividualFacts, LedgerReports, Recorder } from "@assay/service-gateway";
 import {
   anchorProof,
-  forgetNetwork,
+  forgetChain,
   isFreeListing,
   listPayments,
   listingDigest,
@@ -153,7 +153,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       running = undefined;
       await ledger?.close();
       await place.faucet.reset();
-      await forgetNetwork(database, place.deployments.network);
+      await forgetChain(database, place.deployments.network, now());
       beginning = over(place);
       return beginning;
     })().finally(() => {

@@ -1,4 +1,3 @@
-import { setTimeout as pause } from "node:timers/promises";
 import { AssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import { nativeEvmSuite } from "@assay/driver-chain";
@@ -11,6 +10,7 @@ import {
   listPayments,
   moneyOf,
   retryPayment,
+  settleNow,
   showBatch,
   showPayment,
   verifyBatch,
@@ -37,7 +37,6 @@ export type ReportModules = {
 
 /** How long an order to settle waits for what it ordered, milliseconds. */
 const SETTLE_WAIT_MS = 10_000;
-const SETTLE_LOOK_MS = 100;
 const ETHER = { symbol: "ETH", decimals: 18, address: "0x0000000000000000000000000000000000000000" } as const;
 const NOTHING: ChainDocument = {
   network: "eip155:1",
@@ -93,35 +92,10 @@ export function ledgerReports({ ready, reset, open, failed, blobs, log, suite, n
       return shown(running, paymentId);
     },
     async settle() {
-      const { database, place, settler } = await ready();
-      const assets = place.deployments.tokens;
-      const waiting = async (): Promise<readonly PaymentDocument[]> =>
-        (
-          await Promise.all(
-            (["due", "settling", "failed"] as const).map((state) =>
-              listPayments(database, assets, { state, limit: 1000 }),
-            ),
-          )
-        ).flatMap(({ payments }) => payments);
-      const due = await waiting();
+      const { database, settler } = await ready();
       if (!settler) throw new AssayError("settler_gone", "Payments are settled by the gateway that owns the log.");
-      settler.kick();
-      const untilMs = now() + SETTLE_WAIT_MS;
-      let left = due;
-      while (left.length > 0 && now() < untilMs) {
-        await pause(SETTLE_LOOK_MS);
-        const still = new Set((await waiting()).map(({ paymentId }) => paymentId));
-        left = due.filter(({ paymentId }) => still.has(paymentId));
-      }
-      const waits = new Set(left.map(({ paymentId }) => paymentId));
-      const gone = due.filter(({ paymentId }) => !waits.has(paymentId));
-      const after = await Promise.all(gone.map(({ paymentId }) => showPayment(database, assets, paymentId)));
-      const settled = after.flatMap((payment) => (payment?.state === "settled" ? [payment] : []));
-      return {
-        due: due.length,
-        settled: settled.length,
-        transactions: [...new Set(settled.flatMap(({ transaction }) => transaction ?? []))],
-      };
+      const done = await settleNow(database, settler, SETTLE_WAIT_MS);
+      return { ...done, transactions: [...done.transactions] };
     },
     async batches(asked) {
       const { database, place } = await ready();
