@@ -10,7 +10,8 @@ export type ChannelState = {
   readonly charge: (amountAtomic: bigint) => void;
   /** Takes a charge back that never became durable. */
   readonly uncharge: (amountAtomic: bigint) => void;
-  readonly durable: (paymentId: Hex, amountAtomic: bigint) => void;
+  /** A charge became durable; its answer is with its client at `answeredMs`. */
+  readonly durable: (paymentId: Hex, amountAtomic: bigint, answeredMs: number) => void;
   /** The row has this payment now. */
   readonly ingested: (paymentId: Hex) => void;
   /** Payments whose receipts are durable and not in the rows. */
@@ -27,6 +28,8 @@ export type ChannelState = {
   /** Waits until something on the channel ends, or `ms`. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>;
   readonly waiting: () => number;
+  /** Grows with everything that begins or ends on the channel here: what was read before is of yesterday then. */
+  readonly version: () => number;
   readonly wake: () => void;
   readonly isIdle: () => boolean;
   /** Until when the payer that was told the channel's state is waited for, milliseconds. */
@@ -75,12 +78,14 @@ function createChannelState(): ChannelState {
   let users = 0;
   let last: Promise<void> = Promise.resolve();
   let waiters: (() => void)[] = [];
+  let version = 0;
   const wake = (): void => {
+    version++;
     const woken = waiters;
     waiters = [];
     for (const resolve of woken) resolve();
   };
-  return {
+  const state: ChannelState = {
     promisedUntilMs: 0,
     standingAtMs: 0,
     lookedAtMs: undefined,
@@ -93,11 +98,12 @@ function createChannelState(): ChannelState {
     uncharge(amountAtomic) {
       pending -= amountAtomic;
     },
-    durable(paymentId, amountAtomic) {
+    durable(paymentId, amountAtomic, answeredMs) {
       pending -= amountAtomic;
       base += amountAtomic;
       durableTotal += amountAtomic;
       durable.set(paymentId, amountAtomic);
+      if (waiters.length > 0) state.promisedUntilMs = answeredMs;
       wake();
     },
     ingested(paymentId) {
@@ -138,9 +144,11 @@ function createChannelState(): ChannelState {
       });
     },
     waiting: () => waiters.length,
+    version: () => version,
     wake,
     isIdle: () => users === 0 && waiters.length === 0 && durable.size === 0 && pending === 0n,
   };
+  return state;
 }
 
 function withResolvers(): { readonly promise: Promise<void>; readonly resolve: () => void } {

@@ -25,7 +25,7 @@ export const CHANNEL_WAIT_MS = 30_000;
 /** Requests that may wait on one channel. */
 export const MAX_CHANNEL_WAITERS = 256;
 /** How long a client that was told its channel's state is waited for before the next is told, milliseconds. */
-export const RESYNC_GRACE_MS = 1_000;
+export const RESYNC_GRACE_MS = 3_000;
 /** How often a channel that another gateway works on is looked at, milliseconds. */
 export const CHANNEL_POLL_MS = 250;
 /** Channels kept in memory; the rows have all of them. */

@@ -29,16 +29,19 @@ export type OpenModules = {
   readonly suite: EvmSuite;
   readonly pricing: Pricing;
   readonly takenBy: string;
+  readonly now: () => number;
   /** Takes the claim back. */
   readonly release: (entry: OpenEntry) => Promise<void>;
 };
 
+/** An answer needs this long to arrive: who waits on its channel is told of the charge after it, milliseconds. */
+const ANSWER_MS = 50;
 /** The smallest charge on a channel: a voucher that charged nothing would be signed again for the next request. */
 const LEAST_VOUCHER_CHARGE = 1n;
 
 /** What a gateway does with a payment that it has: it charges it once, or gives it back. */
 export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
-  const { suite, pricing, takenBy, release } = modules;
+  const { suite, pricing, takenBy, release, now } = modules;
   const { entry, quote, requirement, payload, payer, settlement } = taken;
   const { scheme, network } = requirement;
   let charged: bigint | undefined;
@@ -135,7 +138,7 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
         durable(receipt: DurableReceipt) {
           if (entry.receipt) return;
           entry.receipt = receipt;
-          entry.channel?.durable(entry.paymentId, amountAtomic);
+          entry.channel?.durable(entry.paymentId, amountAtomic, now() + ANSWER_MS);
         },
       };
     },

@@ -199,10 +199,14 @@ async function claimOnChannel(
     }
     const told = await resync(context, on, attempt, nowMs, untilMs);
     if (told) return told;
+    if (state.version() !== attempt.version) continue;
     if (state.waiting() >= MAX_CHANNEL_WAITERS) return crowded();
     await state.wait(Math.max(1, Math.min(CHANNEL_POLL_MS, untilMs - nowMs)), signal);
   }
 }
+
+/** What the rows said, and whether anything has happened since. */
+type Judged = VoucherOutcome & { readonly version: number };
 
 /** One try: in the channel's turn, and with the entry that makes copies of the payment hear of it. */
 async function attemptOnChannel(
@@ -210,7 +214,7 @@ async function attemptOnChannel(
   on: OnChannel,
   payload: PaymentPayload,
   row: ChannelRow,
-): Promise<{ readonly answer: Answer } | VoucherOutcome> {
+): Promise<{ readonly answer: Answer } | Judged> {
   const { state, paymentId, fingerprint, verdict, requirement } = on;
   const turn = state.turn();
   if (!turn) return { answer: crowded() };
@@ -229,7 +233,7 @@ async function attemptOnChannel(
       if (outcome.outcome !== "missing") state.note(outcome.charged, mark);
       if (outcome.outcome !== "taken") {
         context.entries.remove(entry);
-        return outcome;
+        return { ...outcome, version: state.version() };
       }
       context.entries.add(entry);
       if (on.signal.aborted) {
@@ -267,19 +271,20 @@ function voucherClaim(context: TakeContext, on: OnChannel, payload: PaymentPaylo
 }
 
 /**
- * Tells a client the channel's state, so that its next voucher is right at once, whatever is under way. Undefined while
- * another one is told, or when the payer's own voucher for as much cannot be shown yet: then it is worth waiting.
+ * Tells a client the channel's state, so that its next voucher is right. Undefined while it is worth waiting: something is
+ * under way on the channel, whose charge is not known yet, or another client was told and has not come back. Whoever has
+ * waited for long is told what is promised in all, under way or not: a voucher for as much and its own is right at once.
  */
 async function resync(
   context: TakeContext,
   on: OnChannel,
-  outcome: VoucherOutcome,
+  outcome: Judged,
   nowMs: number,
   untilMs: number,
 ): Promise<Refused | undefined> {
   const { state } = on;
   const late = nowMs >= untilMs;
-  if (!late && nowMs < state.promisedUntilMs) return undefined;
+  if (!late && (nowMs < state.promisedUntilMs || outcome.underWay > 0)) return undefined;
   const row = await readChannel(context.modules.database, channelBytes(on));
   if (!row) return undefined;
   const committed = outcome.charged + outcome.reserved;
@@ -287,8 +292,8 @@ async function resync(
   const there = row.signature && { maxClaimable: row.signedMax, signature: row.signature };
   const proof = !there || (here && here.maxClaimable > there.maxClaimable) ? here : there;
   const shown = proof !== undefined && proof.maxClaimable >= committed;
-  if (!shown && outcome.underWay > 0 && !late) return undefined;
-  if (!late && context.modules.now() < state.promisedUntilMs) return undefined;
+  // What happened while the row was read made the account old: it is judged again.
+  if (!late && (context.modules.now() < state.promisedUntilMs || state.version() !== outcome.version)) return undefined;
   state.promisedUntilMs = context.modules.now() + RESYNC_GRACE_MS;
   return corrective(
     context,

@@ -161,6 +161,7 @@ export function openModules(context: TakeContext): Parameters<typeof openPayment
     suite: context.modules.suite,
     pricing: context.pricing,
     takenBy: context.takenBy,
+    now: context.modules.now,
     release: (entry) => release(context, entry),
   };
 }
