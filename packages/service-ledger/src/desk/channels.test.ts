@@ -175,6 +175,20 @@ describe("a deposit", () => {
     expect(problem(await pay({ ...beyond, payment: { ...beyond.payment, by: first.payment.by } })).code).toBe(EXCEEDS);
   });
 
+  it("has its answer again when it is on the chain, and only for its payer", async () => {
+    const payload = await deposit(DEPOSIT, CAP);
+    const { logIndex } = await shop.finish(opened(await pay(payload, "body")));
+    await shop.desk.ingested(shop.log.size());
+    shop.chain.facts = { authorizationUsed: true, balance: 0n };
+    shop.chain.channelFacts = { balance: DEPOSIT, totalClaimed: 1500n };
+    const again = await open({ over: shop });
+    expect(await pay(payload, "body", again)).toMatchObject({ kind: "replay", logIndex });
+    if (payload.payment.kind !== "deposit") throw new Error("kind");
+    const by = { ...payload.payment.by, signature: payload.payment.by.signature.with(5, 1).with(6, 1) };
+    const forged = { ...payload, payment: { ...payload.payment, by } };
+    expect(problem(await pay(forged as PaymentPayload, "body", again)).code).toBe("invalid_payment_signature");
+  });
+
   it("without a chain stays within the limit", async () => {
     shop.chain.down = new AssayError("chain_unavailable", "down");
     expect(problem(await pay(deposit(1_000_001n, CAP)))).toMatchObject({ status: 503, code: "chain_unavailable" });

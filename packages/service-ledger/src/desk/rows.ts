@@ -161,6 +161,8 @@ export type VoucherOutcome = {
   readonly balance: bigint;
   /** Payments on the channel whose receipts are not in the rows yet. */
   readonly underWay: number;
+  /** The highest voucher that the channel's row has; undefined when it has none. */
+  readonly signed: Pick<Voucher, "maxClaimable" | "signature"> | undefined;
 };
 
 /**
@@ -173,10 +175,11 @@ export async function claimVoucher(
   own: readonly { readonly paymentId: Hex; readonly amountAtomic: bigint }[],
 ): Promise<VoucherOutcome> {
   const { rows } = await database.query(
-    `SELECT outcome, charged::text, reserved::text, balance::text, under_way FROM assay.take_voucher(decode($1, 'hex'),
-       decode($2, 'hex'), $3, $4, $5, $6, $7::numeric, $8::numeric, $9::numeric, decode($10, 'hex'),
-       decode($11, 'hex'), $12, $13, $14::bigint, $15::bigint, $16,
-       ARRAY(SELECT decode(id, 'hex') FROM unnest($17::text[]) AS id), $18::numeric[])`,
+    `SELECT outcome, charged::text, reserved::text, balance::text, under_way, signed_max::text,
+       encode(signature, 'hex') AS signature
+     FROM assay.take_voucher(decode($1, 'hex'), decode($2, 'hex'), $3, $4, $5, $6, $7::numeric, $8::numeric, $9::numeric,
+       $10::numeric, decode($11, 'hex'), decode($12, 'hex'), $13, $14, $15::bigint, $16::bigint, $17,
+       ARRAY(SELECT decode(id, 'hex') FROM unnest($18::text[]) AS id), $19::numeric[])`,
     [
       claim.paymentId.slice(2),
       hex(claim.channelId),
@@ -186,6 +189,7 @@ export async function claimVoucher(
       claim.payTo,
       claim.capAtomic.toString(),
       claim.maxClaimable.toString(),
+      claim.signedMax.toString(),
       claim.deposit?.amountAtomic.toString() ?? null,
       claim.deposit ? hex(claim.deposit.id) : null,
       hex(claim.fingerprint),
@@ -207,6 +211,10 @@ export async function claimVoucher(
     reserved: numeric(row["reserved"]),
     balance: numeric(row["balance"]),
     underWay: Number(row["under_way"]),
+    signed:
+      typeof row["signature"] === "string"
+        ? { maxClaimable: numeric(row["signed_max"]), signature: hexToBytes(row["signature"]) }
+        : undefined,
   };
 }
 

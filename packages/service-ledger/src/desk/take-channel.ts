@@ -53,8 +53,17 @@ const PREFIX = "invalid_batch_settlement_evm";
  * answered with the channel's state, to one client at a time: two that were told the same would sign the same.
  */
 export async function takeOnChannel(context: TakeContext, on: OnChannel): Promise<Answer> {
+  // Whose payment it is comes first: a stored answer is for its payer alone.
   const asked = await askContract(context, on.verdict);
   if (asked) return asked;
+  const answer = await takeVoucher(context, on);
+  if (answer.kind !== "problem" || (answer.problem.status !== 402 && answer.problem.status !== 503)) return answer;
+  // What speaks against a payment may be that it was taken before: its deposit is on the chain, its channel has gone on.
+  const before = await known(context, on.paymentId, on.verdict.payer, on.request.key, on.fingerprint);
+  return before?.kind === "replay" ? before : answer;
+}
+
+async function takeVoucher(context: TakeContext, on: OnChannel): Promise<Answer> {
   const copy = context.entries.get(on.paymentId);
   if (copy && equalBytes(copy.fingerprint, on.fingerprint)) return duplicate(context, on) ?? crowded();
   const row = await freshChannel(context, on);

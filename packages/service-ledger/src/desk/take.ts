@@ -90,7 +90,11 @@ export async function copyOfCharged(context: TakeContext, paying: Paying): Promi
   const asset = payload.accepted?.asset ?? paying.quote.terms.token.address;
   const paymentId = toHex(paymentIdOf(suite, payload, { asset }));
   const instruction = await chargedInstruction(database, paymentId);
-  if (!instruction) return undefined;
+  if (!instruction) {
+    // Its row may not say yet that it is charged: whoever was refused now would pay a second time.
+    const entry = context.entries.get(paymentId);
+    return entry && equalBytes(entry.fingerprint, paying.fingerprint) ? inFlight() : undefined;
+  }
   const { requirement, takenAtMs } = instruction;
   const verdict = checkPayment(suite, payload, requirement, Math.floor(takenAtMs / 1000), {
     factories: context.options.factories ?? [],
