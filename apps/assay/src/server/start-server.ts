@@ -429,6 +429,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           metrics,
           now,
           individual: opened.individual,
+          allFree: opened.allFree,
           v1: (required) => paymentRequiredV1(evm, required),
           onError: (error) => logger.warn({ err: describe(error) }, "payment"),
         })

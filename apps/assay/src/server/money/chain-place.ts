@@ -72,6 +72,12 @@ export async function knownTokens(
   return [developmentProfiles[config.profile].usdc, { symbol: "ASY", decimals: 18 }, ...more];
 }
 
+/** The chain of `config` by its number, before it is open. Throws `chain_file_invalid`. */
+export async function configuredChain(config: ChainConfig): Promise<Pick<Deployments, "network" | "chainId">> {
+  const chainId = config.kind === "embedded" ? config.profile : (await readDocument(config.file, deployed)).chainId;
+  return { chainId, network: `eip155:${chainId}` };
+}
+
 /** Opens the chain of `config`: starts the embedded one under `directory`, or reads what is known of the other. */
 export async function openChainPlace(
   config: ChainConfig,

@@ -8,10 +8,9 @@ import type { Listings } from "@assay/protocol";
 import { PROFILE, receiptSubject } from "@assay/receipts";
 import type { Facilitator } from "@assay/service-facilitator";
 import { decodeRecord, describe } from "@assay/service-gateway";
-import { createDesk, startSettler } from "@assay/service-ledger";
+import { createDesk, createDeskChain, startSettler } from "@assay/service-ledger";
 import type { Desk, SettlementDraft, Settler } from "@assay/service-ledger";
 import type { EvmSuite } from "@assay/x402";
-import { channelReader } from "./channel-facts.ts";
 import type { ChainPlace } from "./chain-place.ts";
 import { openFacilitator } from "./facilitate.ts";
 import type { FacilitatorSettings } from "./facilitate.ts";
@@ -62,12 +61,7 @@ export async function openLedger(
         database,
         listings,
         suite: evm,
-        chain: {
-          payerFacts: chain.payerFacts,
-          isValidSignature: chain.isValidSignature,
-          isValidUndeployed: chain.isValidUndeployed,
-          channel: channelReader(evm, chain, deployments.batchSettlement),
-        },
+        chain: createDeskChain(chain, deployments),
         now,
         refund: async (channelId, amountAtomic) => {
           if (settler) return settler.refund(channelId, amountAtomic);

@@ -23,7 +23,7 @@ import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
 import { blobIfThere } from "./blob-if-there.ts";
-import { knownTokens, openChainPlace } from "./chain-place.ts";
+import { configuredChain, knownTokens, openChainPlace } from "./chain-place.ts";
 import type { ChainConfig, ChainPlace } from "./chain-place.ts";
 import { deferFacilitator, readFacilitatorSettings } from "./facilitate.ts";
 import { openLedger } from "./open-ledger.ts";
@@ -69,6 +69,8 @@ export type Money = {
   readonly listings: Listings;
   readonly describeListing: (listing: Listing) => { readonly digest: string; readonly payTo?: string };
   readonly decimalsOf: (asset: string) => number | undefined;
+  /** Whether nothing has a price: then nothing of a request need be looked at. */
+  readonly allFree: () => boolean;
   /** Refuses with `payment_unavailable` what has a price while chain and ledger are not there. */
   readonly desk: PaymentDesk;
   readonly individual: (receipt: DurableReceipt) => Promise<IndividualFacts>;
@@ -104,8 +106,9 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
   if (config.chain.kind === "embedded" && config.chain.profile !== 31337 && !isLoopbackHost(modules.host))
     refuseDevelopment({ chainId: config.chain.profile, rpcUrl: `http://${modules.host}` });
   const tokens = await knownTokens(config.chain);
+  const configured = { ...(await configuredChain(config.chain)), development: config.chain.kind === "embedded" };
   const decimals = new Map(tokens.map((token) => [token.symbol, token.decimals]));
-  const listings = await openListings(
+  const list = await openListings(
     {
       read: async () => {
         const text = await readFileIfThere(at("prices.json"));
@@ -115,6 +118,17 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     },
     { now, assets: tokens },
   );
+  // Asked at every call, so it is found out when the list changes.
+  let priced = anyPriced(list);
+  const changed = <T>(value: T): T => {
+    priced = anyPriced(list);
+    return value;
+  };
+  const listings: Listings = {
+    ...list,
+    put: async (listing) => changed(await list.put(listing)),
+    remove: async (subject) => changed(await list.remove(subject)),
+  };
   const facilitating = await readFacilitatorSettings(at("facilitator.json"));
   const evm = nativeEvmSuite();
   const undo: (() => Promise<unknown>)[] = [];
@@ -174,18 +188,13 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     beginning.catch(() => undefined);
     return beginning;
   };
-  if (config.eager || listings.list().some((listing) => !isFreeListing(listing))) void ready();
+  if (config.eager || priced) void ready();
 
   const there = (): Running => {
     if (running && !closing) return running;
-    throw new AssayError(
-      "payment_unavailable",
-      failure === undefined ? "Payments are still starting." : "Payments did not start.",
-      {
-        hints: ["What has no price is answered all the same."],
-        ...(failure === undefined ? {} : { cause: failure }),
-      },
-    );
+    const hints = ["What has no price is answered all the same."];
+    if (failure === undefined) throw new AssayError("payments_starting", "Payments are still starting.", { hints });
+    throw new AssayError("payment_unavailable", "Payments did not start.", { hints, cause: failure });
   };
 
   return {
@@ -195,18 +204,24 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       return running ? { digest, payTo: payToOf(evm, listing, running.place.payTo) } : { digest };
     },
     decimalsOf: (asset) => decimals.get(asset),
+    allFree: () => !priced,
     desk: {
       quote(use) {
         if (running && !closing) return running.desk.quote(use);
-        const priced = use.subjects.some((subject) => {
+        const asksForMoney = use.subjects.some((subject) => {
           const listing = listings.get(subject);
           return listing !== undefined && !isFreeListing(listing);
         });
-        if (!priced) return undefined;
+        if (!asksForMoney) return undefined;
         void ready();
         return there().desk.quote(use);
       },
       take: (quote, headers, request) => there().desk.take(quote, headers, request),
+      async refund(use, headers, signal) {
+        const { refund } = there().desk;
+        if (refund) return refund(use, headers, signal);
+        throw new AssayError("payment_unavailable", "Channels are not offered here.");
+      },
     },
     async individual(receipt) {
       const { desk, database, settler, place } = there();
@@ -249,6 +264,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       ready,
       reset,
       open: () => running,
+      configured,
       failed: () => failure !== undefined,
       blobs: modules.blobs,
       log,
@@ -270,6 +286,10 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       return closing;
     },
   };
+}
+
+function anyPriced(listings: Pick<Listings, "list">): boolean {
+  return listings.list().some((listing) => !isFreeListing(listing));
 }
 
 /** Where payments for a listing alone go: to its splitter, or to whoever is paid otherwise. */

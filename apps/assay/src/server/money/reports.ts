@@ -28,6 +28,8 @@ export type ReportModules = {
   /** Begins the embedded chain anew. Throws `chain_not_development`. */
   readonly reset: () => Promise<Running>;
   readonly open: () => Running | undefined;
+  /** What is known of the chain before it is open. */
+  readonly configured: Pick<ChainDocument, "network" | "chainId" | "development">;
   readonly failed: () => boolean;
   readonly blobs: Pick<BlobStore, "get">;
   readonly log: Pick<LogSink, "checkpoint" | "resource">;
@@ -38,20 +40,12 @@ export type ReportModules = {
 /** How long an order to settle waits for what it ordered, milliseconds. */
 const SETTLE_WAIT_MS = 10_000;
 const ETHER = { symbol: "ETH", decimals: 18, address: "0x0000000000000000000000000000000000000000" } as const;
-const NOTHING: ChainDocument = {
-  network: "eip155:1",
-  chainId: 1,
-  development: false,
-  state: "down",
-  rpcUrl: null,
-  blockNumber: null,
-  assets: [],
-  contracts: {},
-  payTo: null,
-};
+/** What is not known of a chain that is not open. */
+const UNKNOWN = { rpcUrl: null, blockNumber: null, assets: [], contracts: {}, payTo: null };
 
 /** What the operator and the curious may ask of ledger and chain. */
-export function ledgerReports({ ready, reset, open, failed, blobs, log, suite, now }: ReportModules): LedgerReports {
+export function ledgerReports(modules: ReportModules): LedgerReports {
+  const { ready, reset, open, configured, failed, blobs, log, suite, now } = modules;
   /** The log's root at a size that it has had, from its tiles; undefined when it never was that large. */
   const rootOfLog = async (size: number): Promise<Uint8Array | undefined> => {
     const { size: current } = await log.checkpoint();
@@ -130,7 +124,7 @@ export function ledgerReports({ ready, reset, open, failed, blobs, log, suite, n
       const running = open();
       if (!running) {
         if (!failed()) void ready().catch(() => undefined);
-        return { ...NOTHING, state: failed() ? "down" : "starting" };
+        return { ...configured, ...UNKNOWN, state: failed() ? "down" : "starting" };
       }
       const { place, chain } = running;
       const { tokens, network, chainId, ...contracts } = place.deployments;
