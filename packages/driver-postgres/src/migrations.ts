@@ -321,6 +321,65 @@ const TAKEN = `
 CREATE INDEX payments_channel_taken ON assay.payments (channel_id) WHERE state = 'taken' AND channel_id IS NOT NULL;
 `;
 
+const OVERTAKEN = `
+-- A voucher that was overtaken by a higher one of its payer is as good as that one: the payer promised the sum already.
+-- \`in_signed\` is the highest one that the caller knows of; \`signed_max\` and \`signature\` are those of the row.
+DROP FUNCTION assay.take_voucher(bytea, bytea, text, text, text, text, numeric, numeric, numeric, bytea, bytea, text, text,
+  bigint, bigint, text, bytea[], numeric[]);
+CREATE FUNCTION assay.take_voucher(
+  in_payment bytea, in_channel bytea, in_network text, in_payer text, in_asset text, in_pay_to text, in_cap numeric,
+  in_max numeric, in_signed numeric, in_deposit numeric, in_deposit_id bytea, in_fingerprint bytea, in_key text,
+  in_taken_by text, in_now_ms bigint, in_deadline_s bigint, in_settlement text, own_ids bytea[], own_amounts numeric[]
+) RETURNS TABLE (
+  outcome text, charged numeric, reserved numeric, balance numeric, under_way bigint, signed_max numeric, signature bytea
+) LANGUAGE plpgsql AS $take$
+DECLARE
+  c assay.channels%ROWTYPE;
+  settled_sum numeric;
+  deposit_sum numeric;
+  needed numeric;
+BEGIN
+  -- The claim is a lock: a crash that takes it leaves no receipt either.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  SELECT * INTO c FROM assay.channels WHERE channel_id = in_channel FOR UPDATE;
+  IF NOT FOUND THEN
+    RETURN QUERY SELECT 'missing'::text, 0::numeric, 0::numeric, 0::numeric, 0::bigint, 0::numeric, NULL::bytea;
+    RETURN;
+  END IF;
+  SELECT COALESCE(SUM(o.amount), 0), COALESCE(SUM(p.cap_atomic) FILTER (WHERE o.amount IS NULL), 0),
+      COALESCE(SUM(p.deposit_atomic) FILTER (WHERE o.amount IS NOT NULL), 0), COUNT(*) FILTER (WHERE o.amount IS NULL)
+    INTO settled_sum, reserved, deposit_sum, under_way
+    FROM assay.payments p LEFT JOIN unnest(own_ids, own_amounts) AS o(id, amount) ON o.id = p.payment_id
+    WHERE p.channel_id = in_channel AND p.state = 'taken';
+  charged := c.charged + settled_sum;
+  balance := c.balance + deposit_sum;
+  signed_max := c.signed_max;
+  signature := c.signature;
+  needed := charged + reserved + in_cap;
+  IF EXISTS (SELECT 1 FROM assay.payments p WHERE p.payment_id = in_payment
+      OR (p.payer = in_payer AND p.idempotency_key = in_key)) THEN
+    outcome := 'known';
+  ELSIF EXISTS (SELECT 1 FROM assay.payments p WHERE p.deposit_id = in_deposit_id) THEN
+    outcome := 'deposited';
+  ELSIF GREATEST(in_max, in_signed, c.signed_max) < needed THEN
+    outcome := 'low';
+  ELSIF GREATEST(in_max, needed) > balance + COALESCE(in_deposit, 0) THEN
+    outcome := 'balance';
+  ELSE
+    INSERT INTO assay.payments (payment_id, network, scheme, payer, asset, pay_to, cap_atomic, state, fingerprint,
+        idempotency_key, taken_by, taken_at_ms, deadline_s, settlement, channel_id, deposit_atomic, deposit_id,
+        updated_at_ms)
+      VALUES (in_payment, in_network, 'batch-settlement', in_payer, in_asset, in_pay_to, in_cap, 'taken', in_fingerprint,
+        in_key, in_taken_by, in_now_ms, in_deadline_s, in_settlement, in_channel, in_deposit, in_deposit_id,
+        in_now_ms)
+      ON CONFLICT DO NOTHING;
+    outcome := CASE WHEN FOUND THEN 'taken' ELSE 'known' END;
+  END IF;
+  RETURN NEXT;
+END
+$take$;
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
@@ -331,4 +390,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 6, name: "indexes for settling", sql: SETTLED },
   { version: 7, name: "claims of payments", sql: TAKE_PAYMENT },
   { version: 8, name: "vouchers under way", sql: TAKEN },
+  { version: 9, name: "vouchers that were overtaken", sql: OVERTAKEN },
 ];

@@ -17,6 +17,7 @@ import {
 } from "@assay/x402";
 import type { ChannelStateWire, EvmSigner, PaymentPayload, PaymentRequirements } from "@assay/x402";
 import { PGlite } from "@electric-sql/pglite";
+import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createChannels } from "./channel-state.ts";
 import { CHANNEL_FRESH_MS, CHANNEL_WAIT_MS, MAX_CHANNEL_WAITERS, STANDING_FRESH_MS } from "./limits.ts";
@@ -100,6 +101,10 @@ function told({ required }: PaymentProblem): { readonly state: ChannelStateWire;
   return { state: extra.channelState, believed: resyncFrom(extra, channelId(), () => true) !== undefined };
 }
 
+/** Something to put vouchers into another order by. */
+const toKey = ({ payment }: PaymentPayload): string =>
+  payment.kind === "voucher" ? toHex(suite.keccak256(payment.voucher.signature)) : "";
+
 /** Opens the payer's channel, with one call on it. */
 async function openChannel(amount = DEPOSIT, at = shop): Promise<void> {
   await at.finish(opened(await pay(deposit(amount, CAP), undefined, at)), { outputTokens: 0 });
@@ -154,6 +159,19 @@ describe("a deposit", () => {
     expect(problem(await pay(swapped)).code).toBe("invalid_payment_signature");
     expect(problem(await pay(deposit(DEPOSIT, DEPOSIT + 1n))).code).toBe(EXCEEDS);
     expect((await database.query("SELECT 1 FROM assay.payments")).rows).toEqual([]);
+  });
+
+  it("that a block has is given its answer again, also while the chain is away, and for no other request", async () => {
+    const payload = await deposit(DEPOSIT, CAP);
+    const { logIndex } = await shop.finish(opened(await pay(payload, "same")));
+    await shop.desk.ingested(shop.log.size());
+    shop.chain.facts = { authorizationUsed: true };
+    expect(await pay(payload, "same")).toMatchObject({ kind: "replay", logIndex });
+    shop.chain.down = new AssayError("chain_unavailable", "Nobody answers.");
+    expect(await pay(payload, "same")).toMatchObject({ kind: "replay", logIndex });
+    shop.chain.down = undefined;
+    expect(problem(await pay(payload, "other")).code).toBe("invalid_batch_settlement_evm_deposit_simulation_failed");
+    expect(shop.events).toEqual([]);
   });
 
   it("does not count twice, whatever vouchers come with it", async () => {
@@ -246,6 +264,67 @@ describe("vouchers", () => {
     await Promise.all(answers.map((answer) => shop.finish(answer, { outputTokens: 1000 })));
     await shop.desk.ingested(shop.log.size());
     expect(await channelRow()).toMatchObject({ charged: "11000", signed_max: "11000" });
+  });
+
+  it("that were overtaken by a higher one are as good as that one, which their receipts keep", async () => {
+    await openChannel(50_000n);
+    const higher = opened(await pay(voucher(1000n + 3n * CAP)));
+    const lower: OpenPayment[] = [];
+    for (const i of [2n, 1n]) lower.push(opened(await pay(voucher(1000n + i * CAP))));
+    // All that the highest promised is under way: one more needs a voucher of its own.
+    const more = pay(voucher(1000n + 2n * CAP - 1n));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    // The request that brought the highest one leaves no receipt, and what the others cost is covered all the same.
+    await higher.release();
+    lower.push(opened(await more));
+    for (const answer of lower) await shop.finish(answer, { outputTokens: 1000 });
+    await shop.desk.ingested(shop.log.size());
+    expect(await channelRow()).toMatchObject({ charged: "7000", signed_max: "7000" });
+    // Another process knows the highest one from the rows, and it is used up.
+    const second = await open({ over: shop, options: { gateway: "second" } });
+    expect(problem(await pay(voucher(6999n), undefined, second))).toMatchObject({ status: 402, code: MISMATCH });
+    opened(await pay(voucher(7000n + 2n * CAP), undefined, second));
+    opened(await pay(voucher(7000n + CAP), undefined, second));
+  });
+
+  it("in any order of arrival, and with any of them given back, are covered by what is durable", async () => {
+    await openChannel(1_000_000n);
+    const steps = fc.array(
+      fc.record({ at: fc.nat(), ends: fc.integer({ min: 0, max: 3 }), outputTokens: fc.nat(1000) }),
+      {
+        minLength: 12,
+        maxLength: 12,
+      },
+    );
+    let told = 1000n;
+    await fc.assert(
+      fc.asyncProperty(steps, async (plan) => {
+        // A client with twelve under way; the network deals them in an order of its own.
+        const sent = await Promise.all(plan.map((_, i) => voucher(told + BigInt(i + 1) * CAP)));
+        const running: OpenPayment[] = [];
+        const end = async ({ at, ends, outputTokens }: (typeof plan)[number]): Promise<void> => {
+          for (let i = 0; i < ends && running.length > 0; i++) {
+            const [one] = running.splice(at % running.length, 1);
+            if (!one) return;
+            if ((at + i) % 3 === 0) await one.release();
+            else await shop.finish(one, { outputTokens });
+          }
+        };
+        // The highest first: whatever follows is covered by it, in whatever order.
+        const arriving = [...sent.splice(-1), ...sent.toSorted((a, b) => (toKey(a) < toKey(b) ? -1 : 1))];
+        for (const [i, payload] of arriving.entries()) {
+          running.push(opened(await pay(payload)));
+          const step = plan[i];
+          if (step) await end(step);
+        }
+        await end({ at: 1, ends: running.length, outputTokens: 7 });
+        await shop.desk.ingested(shop.log.size());
+        const row = await channelRow();
+        expect(BigInt(String(row?.["charged"]))).toBeLessThanOrEqual(BigInt(String(row?.["signed_max"])));
+        told += 12n * CAP;
+      }),
+      { numRuns: 10 },
+    );
   });
 
   it("promise no more than the channel holds", async () => {

@@ -147,6 +147,8 @@ export async function releaseClaim(database: Database, paymentId: Hex, takenBy: 
 export type VoucherClaim = Claim & {
   readonly channelId: Uint8Array;
   readonly maxClaimable: bigint;
+  /** The most that the channel's payer is known here to have signed for. */
+  readonly signedMax: bigint;
   /** What comes into the channel with it, and the id of what that spends. */
   readonly deposit: { readonly amountAtomic: bigint; readonly id: Uint8Array } | undefined;
 };

@@ -49,8 +49,9 @@ const PREFIX = "invalid_batch_settlement_evm";
 
 /**
  * Takes a voucher, with or without a deposit. A voucher is a ceiling and not a charge, so that many may be under way on a
- * channel: each is admitted that covers what was charged, what is under way, and what it asks for. One that does not is
- * answered with the channel's state, to one client at a time: two that were told the same would sign the same.
+ * channel: each is admitted when it, or a higher one that overtook it, covers what was charged, what is under way, and what
+ * it asks for. One that does not is answered with the channel's state, to one client at a time: two that were told the
+ * same would sign the same.
  */
 export async function takeOnChannel(context: TakeContext, on: OnChannel): Promise<Answer> {
   // Whose payment it is comes first: a stored answer is for its payer alone.
@@ -238,7 +239,8 @@ async function attemptOnChannel(
     if (!copy) context.entries.add(entry);
     try {
       const mark = state.mark();
-      const outcome = await claimVoucher(context.modules.database, voucherClaim(context, on, payload), state.own());
+      const claimed = voucherClaim(context, on, payload);
+      const outcome = await claimVoucher(context.modules.database, claimed, state.own());
       if (outcome.outcome !== "missing") state.note(outcome.charged, mark);
       if (outcome.outcome !== "taken") {
         context.entries.remove(entry);
@@ -255,7 +257,8 @@ async function attemptOnChannel(
       if (voucher) state.sign(voucher);
       const deposit = payload.payment.kind === "deposit" ? payload.payment.amount : 0n;
       const channel = { id: channelBytes(on), row, balance: outcome.balance + deposit };
-      return { answer: openPayment(openModules(context), takenOf(on, entry, requirement, payload, channel)) };
+      const covered = coveredBy(payload, [state.signed(), outcome.signed], outcome, claimed.capAtomic);
+      return { answer: openPayment(openModules(context), takenOf(on, entry, requirement, covered, channel)) };
     } catch (error) {
       if (context.entries.get(paymentId) === entry) await release(context, entry);
       throw error;
@@ -265,6 +268,26 @@ async function attemptOnChannel(
   }
 }
 
+/**
+ * A payment with the voucher that it is claimed by: its own when that covers what is promised with it, the highest of its
+ * payer otherwise. Whatever is charged is then covered by what is durable, also when the request that brought the higher
+ * one is given back: of the payments with a receipt, the one that was admitted last was so over all the others.
+ */
+function coveredBy(
+  payload: PaymentPayload,
+  known: readonly (Pick<Voucher, "maxClaimable" | "signature"> | undefined)[],
+  { charged, reserved }: VoucherOutcome,
+  capAtomic: bigint,
+): PaymentPayload {
+  const { payment } = payload;
+  if (payment.kind !== "voucher" && payment.kind !== "deposit") return payload;
+  let voucher = payment.voucher;
+  if (voucher.maxClaimable >= charged + reserved + capAtomic) return payload;
+  for (const higher of known)
+    if (higher && higher.maxClaimable > voucher.maxClaimable) voucher = { ...voucher, ...higher };
+  return { ...payload, payment: { ...payment, voucher } };
+}
+
 function voucherClaim(context: TakeContext, on: OnChannel, payload: PaymentPayload): VoucherClaim {
   const { payment } = payload;
   const { suite } = context.modules;
@@ -272,6 +295,7 @@ function voucherClaim(context: TakeContext, on: OnChannel, payload: PaymentPaylo
     ...claimOf(context, on),
     channelId: channelBytes(on),
     maxClaimable: on.payment.voucher.maxClaimable,
+    signedMax: on.state.signed()?.maxClaimable ?? 0n,
     deposit:
       payment.kind === "deposit"
         ? { amountAtomic: payment.amount, id: depositIdOf(suite, payload, payment) }
