@@ -5,6 +5,7 @@ import { readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { SettlerOptions } from "@assay/service-ledger";
 import { ROOT } from "./support.ts";
 
 type Fact = { readonly event: string } & Readonly<Record<string, unknown>>;
@@ -14,7 +15,7 @@ export type ServerProcess = {
   /** Resolves with a fact that the server told or will tell; rejects when it ends or fails before. */
   readonly told: (event: string) => Promise<Fact>;
   /** Gives a command and resolves with the fact that answers it. */
-  readonly ask: (command: "settle" | "rebuild", answer: string) => Promise<Fact>;
+  readonly ask: (command: "settle" | "rebuild" | "paid", answer: string) => Promise<Fact>;
   /** Asks it to close in order; resolves when the process has ended because nothing was left to do. */
   readonly end: () => Promise<void>;
   /** Resolves when the process is gone. */
@@ -23,12 +24,22 @@ export type ServerProcess = {
   readonly stderr: () => string;
 };
 
+/** What `server-child.ts` is started with beside its home, as JSON. */
+export type ServerChildOptions = {
+  /** Any free one when absent. */
+  readonly port?: number;
+  /** Takes payments on a development chain of its own, and settles them so. */
+  readonly settling?: Omit<SettlerOptions, "immediateAbove">;
+  /** What one payer may owe unseen, in the smallest unit of USDC. */
+  readonly maxUnsettled?: string;
+};
+
 /** Starts `server-child.ts` over `home`. It closes by itself when this process ends. */
-export function startServerProcess(home: string): ServerProcess {
+export function startServerProcess(home: string, options: ServerChildOptions = {}): ServerProcess {
   const entry = fileURLToPath(new URL("server-child.ts", import.meta.url));
   const child = spawn(
     process.execPath,
-    ["--conditions=assay-source", "--import", import.meta.resolve("tsx"), entry, home],
+    ["--conditions=assay-source", "--import", import.meta.resolve("tsx"), entry, home, JSON.stringify(options)],
     { cwd: ROOT, stdio: ["pipe", "pipe", "pipe"] },
   );
   let stderr = "";

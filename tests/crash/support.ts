@@ -22,6 +22,13 @@ export const ORT_CHILD: { readonly childEntry: string; readonly nodeArgs?: reado
       nodeArgs: ["--conditions=assay-source", "--import", import.meta.resolve("tsx")],
     };
 
+const bundledSettler = join(ROOT, "apps/assay/dist/settler.js");
+
+/** The settler's thread, in the same way. */
+export const SETTLER: { readonly entry: string; readonly nodeArgs?: readonly string[] } = existsSync(bundledSettler)
+  ? { entry: bundledSettler }
+  : { entry: join(ROOT, "packages/service-ledger/src/settle/main.ts"), nodeArgs: ["--conditions=assay-source"] };
+
 /** The operator's key of a home. */
 export function operatorSigner(home: string): ReturnType<typeof ed25519Signer> {
   return ed25519Signer(new Uint8Array(readFileSync(join(home, "keys/owner.key"))));

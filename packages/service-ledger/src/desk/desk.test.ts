@@ -451,6 +451,19 @@ describe("once", () => {
     expect(problem(await again.take(again.quote(), headersOf(forged))).status).toBe(402);
   });
 
+  it("a copy waits while its payment is worked for, though the price has changed meanwhile", async () => {
+    const quote = shop.quote();
+    const headers = headersOf(await exact(shop.offer(quote, "exact")));
+    const open = opened(await shop.take(quote, headers, "one"));
+    shop.listings.set("model:me/net", listing({ perCall: "0.5" }));
+    const waits = { status: 409, code: "payment_in_flight" };
+    expect(problem(await shop.take(shop.quote(), headers, "one"))).toMatchObject(waits);
+    expect(problem(await shop.take(shop.quote(), headers, "two")).status).toBe(402);
+    const { logIndex } = await shop.finish(open);
+    await shop.desk.ingested(1);
+    expect(await shop.take(shop.quote(), headers, "one")).toMatchObject({ kind: "replay", logIndex });
+  });
+
   it("a payment is bound to its request, while it runs and afterwards", async () => {
     const quote = shop.quote();
     const headers = headersOf(await exact(shop.offer(quote, "exact")));
