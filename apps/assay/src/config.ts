@@ -150,6 +150,18 @@ const VARIABLES = {
     example: "0x0000000000000000000000000000000000000001",
     says: ["Address that is paid for what has no payees of its own. Required with an RPC address."],
   },
+  ASSAY_WALLET_PASSPHRASE: {
+    schema: z
+      .string()
+      .max(1024)
+      .transform((value) => new Secret(value))
+      .optional(),
+    example: "correct horse battery staple",
+    says: [
+      "Passphrase of the wallet that commands pay with, where nobody sits at a terminal to type it. Not for the server,",
+      "which has no use for it.",
+    ],
+  },
   ASSAY_LLAMA_DIRECTORY: {
     schema: z.string().max(4096).optional(),
     example: "/opt/assay-llama",

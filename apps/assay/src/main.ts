@@ -122,6 +122,45 @@ async function readLine(prompt: string): Promise<string | undefined> {
   }
 }
 
+/** Longer than anybody types; what goes on is a file that was piped by mistake. */
+const MAX_SECRET_CHARS = 1024;
+
+// The prompt goes to stderr, because the answer of a command may be on its way elsewhere; what is typed is shown nowhere.
+function readSecret(prompt: string): Promise<string | undefined> {
+  const { stdin } = process;
+  stderr.write(prompt);
+  stdin.setRawMode(true);
+  stdin.setEncoding("utf8");
+  return new Promise((resolve) => {
+    let typed = "";
+    const end = (text: string | undefined): void => {
+      stdin.off("data", take);
+      interrupt.signal.removeEventListener("abort", aborted);
+      stdin.setRawMode(false);
+      stdin.pause();
+      stderr.write("\n");
+      resolve(text);
+    };
+    const aborted = (): void => end(undefined);
+    const take = (text: string): void => {
+      for (const character of text) {
+        if (character === "\r" || character === "\n") return end(typed);
+        // End of input, and the interrupt that a raw terminal hands on as a character.
+        if (character === "\u0004") return end(typed === "" ? undefined : typed);
+        if (character === "\u0003") {
+          interrupt.abort(new Error("stopped at a prompt"));
+          return;
+        }
+        if (character === "\u007f" || character === "\b") typed = Array.from(typed).slice(0, -1).join("");
+        else if (character >= " " && typed.length < MAX_SECRET_CHARS) typed += character;
+      }
+    };
+    interrupt.signal.addEventListener("abort", aborted, { once: true });
+    stdin.on("data", take);
+    stdin.resume();
+  });
+}
+
 function createWorld(): World {
   const config = parseConfig(env);
   const home = resolve(config.home?.replace(/^~(?=\/|$)/, homedir()) ?? join(homedir(), ".assay"));
@@ -131,6 +170,7 @@ function createWorld(): World {
     stderr,
     stdin: async (limitBytes) => (await import("./inputs/read-bytes.ts")).readStreamBytes(process.stdin, limitBytes),
     ...(isatty(0) && stdout.isTerminal ? { readLine } : {}),
+    ...(isatty(0) && stderr.isTerminal ? { readSecret } : {}),
     variable: (name) => env[name],
     home,
     cwd: process.cwd(),

@@ -2,6 +2,7 @@ export { addressOf, evmSigner, nativeEvmSuite } from "./crypto/evm-suite.ts";
 export type { NamedEvmSuite } from "./crypto/evm-suite.ts";
 export { isLoopbackHost, isLoopbackUrl, refuseDevelopment, refuseForeignDevelopment } from "./guard.ts";
 export type { DevelopmentUse } from "./guard.ts";
+export { findChainBinary } from "./embedded/binary.ts";
 export { openEmbeddedChain } from "./embedded/embedded.ts";
 export type {
   ChainNodeEvent,

@@ -37,6 +37,8 @@ export const modelDetail = listedModel.extend({
   signature: z.object({ inputs: z.array(port), outputs: z.array(port) }),
   preprocessing: z.union([z.record(z.string(), z.unknown()), z.null()]).optional(),
   card: z.union([z.string(), z.null()]).optional(),
+  /** Decimal texts in units of `asset`; absent when the model is free. */
+  price: z.record(z.string(), z.string()).optional(),
 });
 /** One model with its current version's manifest, signature, preprocessing document and card. */
 export type ModelDetail = z.infer<typeof modelDetail>;

@@ -25,7 +25,7 @@ type NoFlags = Readonly<Record<string, unknown>>;
 const start = defineCommand<StartFlags>({
   brief: "Serve models from this machine",
   examples: ["start", "start --port 9000"],
-  json: "{url, home, version, demo: {receiptId, path, status} or null}, then it keeps running",
+  json: "{url, home, version, network, demo: {receiptId, path, status} or null}, then it keeps running",
   flags: {
     host: {
       kind: "parsed",

@@ -45,12 +45,12 @@ const LEAST_NODE = [20, 19] as const;
 const PROGRAM_EXISTS_MS = Date.UTC(2026, 0, 1);
 const MAX_SKEW_MS = 5 * 60_000;
 
-const pass = (message: string): Finding => ({ status: "pass", message });
-const warn = (message: string, hint: string): Finding => ({ status: "warn", message, hint });
-const fail = (message: string, hint: string): Finding => ({ status: "fail", message, hint });
+export const pass = (message: string): Finding => ({ status: "pass", message });
+export const warn = (message: string, hint: string): Finding => ({ status: "warn", message, hint });
+export const fail = (message: string, hint: string): Finding => ({ status: "fail", message, hint });
 
-/** The checks of `assay doctor`; each stands alone, so that one failing hides no other. */
-export const DOCTOR_CHECKS: readonly DoctorCheck[] = [
+/** The checks of this machine; each stands alone, so that one failing hides no other. */
+export const MACHINE_CHECKS: readonly DoctorCheck[] = [
   { name: "node", run: () => Promise.resolve(checkNode(process.versions.node)) },
   { name: "home", run: checkHome },
   { name: "disk", run: checkDisk },
@@ -132,9 +132,8 @@ async function checkClock(world: World): Promise<Finding> {
 async function checkPort(world: World): Promise<Finding> {
   const { host, port } = await world.serverSettings();
   const address = `${host}:${port}`;
-  const running = await gatewayAddress(world.home);
-  if (running !== undefined && (await answers(world, running)))
-    return pass(`A gateway serves this home at ${running}.`);
+  const running = await runningGateway(world);
+  if (running !== undefined) return pass(`A gateway serves this home at ${running}.`);
   const taken = await new Promise<unknown>((resolve) => {
     const server = createServer();
     server.once("error", resolve);
@@ -146,9 +145,11 @@ async function checkPort(world: World): Promise<Finding> {
     : fail(`${address} cannot be used: ${messageOf(taken)}.`, "Choose another with --host and --port.");
 }
 
-async function gatewayAddress(home: string): Promise<string | undefined> {
-  const text = await readFile(gatewayFile(home), "utf8").catch(() => "");
-  return /"url":"([^"]{1,200})"/.exec(text)?.[1];
+/** Address of the gateway that serves this home, when it answers. */
+export async function runningGateway(world: World): Promise<string | undefined> {
+  const text = await readFile(gatewayFile(world.home), "utf8").catch(() => "");
+  const url = /"url":"([^"]{1,200})"/.exec(text)?.[1];
+  return url !== undefined && (await answers(world, url)) ? url : undefined;
 }
 
 async function answers(world: World, url: string): Promise<boolean> {

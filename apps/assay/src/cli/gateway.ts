@@ -7,6 +7,8 @@ import type { Client, Payer } from "@assay/sdk";
 import type { Cli } from "./command.ts";
 import { readIfThere } from "./files.ts";
 import { cliError } from "./render-error.ts";
+import { watchFetch } from "./watched-fetch.ts";
+import type { WatchedFetch } from "./watched-fetch.ts";
 import type { RunningServer, World } from "./world.ts";
 
 /** A gateway for the time of one command. */
@@ -17,6 +19,8 @@ export type Gateway = {
   readonly own: boolean;
   /** The same client, with somebody who pays. */
   readonly paidBy: (payer: Payer) => Client;
+  /** How it is asked: waits while it is starting, and remembers what was to be paid. */
+  readonly watched: WatchedFetch;
 };
 
 export type GatewayFlags = { readonly url?: string };
@@ -48,16 +52,13 @@ export async function withGateway<Result>(
 ): Promise<Result> {
   const { world, output } = cli;
   const named = flags.url ?? world.url;
-  if (named !== undefined) return use(gatewayAt(world, named, false));
-  const local = await localUrl(world);
-  if (local !== undefined && (await answers(world, local))) {
-    return use(gatewayAt(world, local, true));
-  }
-  if (world.usualUrl !== undefined && (await answers(world, world.usualUrl))) {
-    return use(gatewayAt(world, world.usualUrl, false));
-  }
+  if (named !== undefined) return use(gatewayAt(cli, named, false));
+  const running = await findRunning(cli);
+  if (running) return use(running);
   output.progress("no gateway answers; starting one for this command");
-  const server = await start(world);
+  const started = await startOrFind(cli);
+  if ("client" in started) return use(started);
+  const server = started;
   try {
     if (flags.needsDatabase === true) await server.databaseReady;
     // Tokens are kept in the database, so whoever has to sign in waits for it, and nobody else does.
@@ -69,16 +70,41 @@ export async function withGateway<Result>(
         return owner.sign(message);
       },
     };
-    return await use(gatewayAt(world, server.url, true, patient));
+    return await use(gatewayAt(cli, server.url, true, patient));
   } finally {
     await server.close();
   }
 }
 
 /** The gateway at `url`, asked as this home's owner. */
-export function gatewayAt(world: World, url: string, own: boolean, signer = ownerKey(world)): Gateway {
-  const options = { url, fetch: world.fetch, now: world.now, sleep: world.sleep, suite: nodeSuite, signer };
-  return { client: createClient(options), url, own, paidBy: (payer) => createClient({ ...options, payer }) };
+export function gatewayAt(cli: Cli, url: string, own: boolean, signer = ownerKey(cli.world)): Gateway {
+  const { now, sleep } = cli.world;
+  const watched = watchFetch(cli);
+  const options = { url, fetch: watched.fetch, now, sleep, suite: nodeSuite, signer };
+  return { client: createClient(options), url, own, paidBy: (payer) => createClient({ ...options, payer }), watched };
+}
+
+/** The gateway that runs with this home, else one at the usual address. */
+async function findRunning(cli: Cli): Promise<Gateway | undefined> {
+  const { world } = cli;
+  const local = await localUrl(world);
+  if (local !== undefined && (await answers(world, local))) return gatewayAt(cli, local, true);
+  const usual = world.usualUrl;
+  return usual !== undefined && (await answers(world, usual)) ? gatewayAt(cli, usual, false) : undefined;
+}
+
+// Whoever holds the home and does not answer may be a gateway in its first second, which has not said yet where it listens.
+async function startOrFind(cli: Cli): Promise<RunningServer | Gateway> {
+  const { wait } = watchFetch(cli);
+  for (;;) {
+    try {
+      return await start(cli.world);
+    } catch (error) {
+      if (!isAssayError(error) || error.code !== "home_in_use" || !(await wait("address"))) throw error;
+      const running = await findRunning(cli);
+      if (running) return running;
+    }
+  }
 }
 
 /** The address of the gateway that runs with this home, as it left it; it may be gone. */

@@ -100,14 +100,22 @@ export function payStore(world: World): PayStore {
   });
 }
 
-/** The chain of a gateway; undefined when it has none. */
+/** The chain of a gateway, waited for while it is starting; undefined when it has none. */
 export async function chainIfAny(gateway: Gateway, signal: AbortSignal): Promise<ChainDocument | undefined> {
   try {
-    const chain = await gateway.client.chain({ signal });
+    const chain = await startedChain(gateway, signal);
     return chain.state === "none" ? undefined : chain;
   } catch (error) {
     if (error instanceof GatewayError && error.status === 404) return undefined;
     throw error;
+  }
+}
+
+/** What a gateway says of its chain, once that has started or the time for it is over. */
+export async function startedChain({ client, watched }: Gateway, signal: AbortSignal): Promise<ChainDocument> {
+  for (;;) {
+    const chain = await client.chain({ signal });
+    if (chain.state !== "starting" || !(await watched.wait("chain"))) return chain;
   }
 }
 
@@ -122,13 +130,17 @@ export function tokenOf(chain: ChainDocument, asset: string, gateway: Pick<Gatew
     });
   }
   const symbol = asset.toUpperCase();
-  const known =
-    gateway.own || (chain.development && isLoopbackUrl(gateway.url)) ? tokensOf(chain) : publicDollar(chain);
+  const known = knownTokensOf(chain, gateway);
   const found = known.find((token) => token.symbol.toUpperCase() === symbol);
   if (found) return found;
   throw cliError("usage_invalid", `${symbol} on ${chain.network} is none of the tokens that are known here.`, {
     hints: [`Known are ${known.map((token) => token.symbol).join(", ") || "none"}.`],
   });
+}
+
+/** Tokens of a gateway's chain whose names are believed. */
+export function knownTokensOf(chain: ChainDocument, { own, url }: Pick<Gateway, "own" | "url">): readonly KnownToken[] {
+  return own || (chain.development && isLoopbackUrl(url)) ? tokensOf(chain) : publicDollar(chain);
 }
 
 /** Tokens as a chain's own gateway lists them. */

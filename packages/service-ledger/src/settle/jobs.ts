@@ -82,7 +82,7 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
 
   DBOS.setConfig({
     name: "assay-settler",
-    systemDatabaseUrl: parseableUrl(options.databaseUrl),
+    systemDatabaseUrl: settlerUrl(options.databaseUrl),
     systemDatabaseSchemaName: SCHEMA,
     systemDatabasePoolSize: 6,
     executorID: EXECUTOR,
@@ -144,6 +144,22 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
 /** DBOS reads addresses as WHATWG URLs, which need a host where PostgreSQL's own form has none (a socket's folder). */
 function parseableUrl(url: string): string {
   return url.replace(/^(postgres(?:ql)?:\/\/(?:[^/@]*@)?)\//, "$1localhost/");
+}
+
+/** A transaction that is left open holds locks: the server ends it after so long, milliseconds. */
+const IDLE_TRANSACTION_MS = 60_000;
+const IDLE_TRANSACTION = "idle_in_transaction_session_timeout";
+
+// DBOS would set the limit with a query of its own on each new connection, beside the first one of whoever waits for the
+// connection; pg warns of that. A limit that the address names is left alone.
+function settlerUrl(databaseUrl: string): string {
+  const url = new URL(parseableUrl(databaseUrl));
+  const given = url.searchParams.get("options");
+  if (given?.includes(IDLE_TRANSACTION) !== true) {
+    const limit = `-c ${IDLE_TRANSACTION}=${IDLE_TRANSACTION_MS}`;
+    url.searchParams.set("options", given === null ? limit : `${given} ${limit}`);
+  }
+  return url.href;
 }
 
 function ignore(): void {}

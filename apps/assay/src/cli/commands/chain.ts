@@ -6,6 +6,7 @@ import { withGateway } from "../gateway.ts";
 import type { GatewayFlags } from "../gateway.ts";
 import { asJson } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
+import { startedChain } from "../spend.ts";
 import { facts, printable } from "../style.ts";
 
 export type ResetFlags = GatewayFlags & { readonly yes: boolean };
@@ -20,7 +21,7 @@ const STATES: Record<ChainDocument["state"], string> = {
 /** `assay chain status`. */
 export async function status(cli: Cli, flags: GatewayFlags): Promise<number> {
   const { world, output } = cli;
-  const chain = await withGateway(cli, flags, ({ client }) => client.chain({ signal: world.interrupt }));
+  const chain = await withGateway(cli, flags, (gateway) => startedChain(gateway, world.interrupt));
   const { style } = output;
   output.answer(
     () =>
@@ -52,8 +53,9 @@ export async function reset(cli: Cli, flags: ResetFlags): Promise<number> {
       hints: ["Say that you mean it: `assay chain reset --yes`."],
     });
   }
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
-    const chain = await client.chain({ signal: world.interrupt });
+  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async (gateway) => {
+    const { client } = gateway;
+    const chain = await startedChain(gateway, world.interrupt);
     if (!chain.development) {
       throw cliError("chain_not_development", `${chain.network} is no development chain: nobody can reset it.`);
     }

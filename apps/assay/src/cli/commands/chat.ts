@@ -6,6 +6,7 @@ import { Assay } from "@assay/sdk";
 import type { ChatAnswer, ChatRequest, CheckedReceipt, Payer } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT, exitOfVerdict } from "../exit-codes.ts";
+import { explainingPrice } from "../explain-price.ts";
 import { absolute, readWhole, writeWhole } from "../files.ts";
 import { ownerKey, withGateway } from "../gateway.ts";
 import type { Gateway, GatewayFlags } from "../gateway.ts";
@@ -62,8 +63,10 @@ export async function chat(cli: Cli, flags: ChatFlags, question?: string): Promi
     throw cliError("usage_invalid", "There is no question.", { hints: ['Ask one: assay chat "What is 17 + 25?"'] });
   }
   const messages: readonly ChatMessage[] = [...system, { role: "user", content: asked }];
-  const turn = await withGateway(cli, flags, async (gateway) =>
-    ask(cli, gateway, flags, { ...shape, messages }, await payerFor(cli, gateway, flags)),
+  const turn = await withGateway(cli, flags, (gateway) =>
+    explainingPrice(cli, gateway, flags, async () =>
+      ask(cli, gateway, flags, { ...shape, messages }, await payerFor(cli, gateway, flags)),
+    ),
   );
   const { trust } = flags;
   const { source } = await loadTrust(world, trust);
@@ -89,7 +92,9 @@ async function converse(
       const line = (await readLine(output.style.faint("> ")))?.trim();
       if (line === undefined || line === "") return worst;
       const said: readonly ChatMessage[] = [...messages, { role: "user", content: line }];
-      const turn = await ask(cli, gateway, flags, { ...shape, messages: said }, payer);
+      const turn = await explainingPrice(cli, gateway, flags, () =>
+        ask(cli, gateway, flags, { ...shape, messages: said }, payer),
+      );
       summary(cli, turn, source);
       worst = Math.max(worst, exitOfVerdict(turn.receipt.verdict.status));
       const { message } = turn.answer;
@@ -109,7 +114,7 @@ async function ask(
   const { trust } = await loadTrust(world, flags.trust);
   const assay = new Assay({
     url: gateway.url,
-    fetch: world.fetch,
+    fetch: gateway.watched.fetch,
     now: world.now,
     sleep: world.sleep,
     suite: nodeSuite,

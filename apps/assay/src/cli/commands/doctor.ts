@@ -1,6 +1,7 @@
 import type { Cli } from "../command.ts";
-import { DOCTOR_CHECKS } from "../doctor-checks.ts";
+import { MACHINE_CHECKS } from "../doctor-checks.ts";
 import type { DoctorCheck, Finding } from "../doctor-checks.ts";
+import { checkChain, checkPayments, checkWallet } from "../doctor-money.ts";
 import { EXIT } from "../exit-codes.ts";
 import { pad, wrap } from "../style.ts";
 
@@ -8,9 +9,16 @@ const MARK = { pass: "pass", warn: "inconclusive", fail: "fail" } as const;
 /** Columns of the names of checks. */
 const NAME_COLUMNS = 10;
 
+const CHECKS: readonly DoctorCheck[] = [
+  ...MACHINE_CHECKS,
+  { name: "chain", run: checkChain },
+  { name: "wallet", run: checkWallet },
+  { name: "payments", run: checkPayments },
+];
+
 /** `assay doctor`: whether this machine can do what the program asks of it. */
 export async function doctor(cli: Cli, _flags: object): Promise<number> {
-  return examine(cli, DOCTOR_CHECKS);
+  return examine(cli, CHECKS);
 }
 
 /** Runs `checks` side by side and reports each; a check that throws has failed, and the others go on. */

@@ -15,6 +15,7 @@ import {
 } from "../../inputs/index.ts";
 import type { Cli } from "../command.ts";
 import { exitOfVerdict } from "../exit-codes.ts";
+import { explainingPrice } from "../explain-price.ts";
 import { absolute, writeWhole } from "../files.ts";
 import { withGateway } from "../gateway.ts";
 import type { Gateway } from "../gateway.ts";
@@ -51,7 +52,9 @@ export type RunResult = {
 /** `assay run`: an answer, its receipt on disk, and what the receipt is worth here. */
 export async function run(cli: Cli, flags: RunFlags, name: string): Promise<number> {
   const { output } = cli;
-  const result = await withGateway(cli, flags, (gateway) => runOnce(cli, gateway, flags, name));
+  const result = await withGateway(cli, flags, (gateway) =>
+    explainingPrice(cli, gateway, flags, () => runOnce(cli, gateway, flags, name)),
+  );
   const { answer, verdict, path, trustSource } = result;
   const { style } = output;
   output.answer(

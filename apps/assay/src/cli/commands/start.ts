@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isAssayError } from "@assay/core";
+import type { ChainDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { absolute, readWhole, writeWhole } from "../files.ts";
@@ -8,6 +9,7 @@ import { gatewayAt, gatewayFile } from "../gateway.ts";
 import { cliError } from "../render-error.ts";
 import { facts } from "../style.ts";
 import { verdictLine } from "../verdict-text.ts";
+import { walletPath } from "../wallet.ts";
 import { runOnce } from "./run.ts";
 
 export type StartFlags = {
@@ -70,6 +72,9 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
   try {
     writeWhole(gatewayFile(world.home), JSON.stringify({ url: server.url, pid: process.pid }));
     const demo = await firstInference(cli, server.url);
+    const chain = await gatewayAt(cli, server.url, true)
+      .client.chain({ signal: world.interrupt })
+      .catch(() => undefined);
     const { style } = output;
     output.answer(
       () =>
@@ -81,17 +86,27 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
               ["Serving", server.url],
               ["Home", world.home],
               ["Version", world.version],
+              ...(chain && chain.state !== "none" ? ([["Payments", chainWords(chain)]] as const) : []),
             ],
             style,
           ),
-          ...(demo ? ["", demo.text] : []),
+          ...(demo && "text" in demo ? ["", demo.text] : []),
           "",
           style.faint("  Ask it yourself, from another terminal:"),
-          `  npx assay run ${DEMO.model} --input ${DEMO.input}=@${join(world.modelsFolder, "digits", "samples", "three.png")}`,
-          ...(demo ? [`  npx assay verify ${demo.path}`] : []),
+          `  npx assay run ${DEMO.model} --input ${DEMO.input}=@${join(world.modelsFolder, "digits", "samples", "three.png")}${demo && "price" in demo ? " --max-spend AMOUNT" : ""}`,
+          ...(demo && "path" in demo ? [`  npx assay verify ${demo.path}`] : []),
           '  npx assay chat "What is 17 + 25?"',
+          ...(chain?.development === true && !existsSync(walletPath(world))
+            ? ["  npx assay wallet new && npx assay wallet fund"]
+            : []),
         ].join("\n"),
-      () => ({ url: server.url, home: world.home, version: world.version, demo: demo?.json ?? null }),
+      () => ({
+        url: server.url,
+        home: world.home,
+        version: world.version,
+        network: chain?.network ?? null,
+        demo: demo && "json" in demo ? demo.json : null,
+      }),
     );
     await interrupted(world.interrupt);
     output.note(output.noteStyle.faint("Finishing what is under way."));
@@ -118,7 +133,15 @@ async function tlsOf(
   return { cert: await pem(tlsCert, "certificate"), key: await pem(tlsKey, "key") };
 }
 
-type Demo = { readonly text: string; readonly path: string; readonly json: { readonly [key: string]: string } };
+/** An inference that is shown, or that the model has a price and nobody pays it at a start. */
+type Demo =
+  | { readonly text: string; readonly path: string; readonly json: { readonly [key: string]: string } }
+  | { readonly price: true };
+
+function chainWords({ network, development, state }: ChainDocument): string {
+  const kind = development ? "a development chain on this machine, whose money is worth nothing" : "a public chain";
+  return `${network}${state === "starting" ? ", starting" : ""}: ${kind}`;
+}
 
 // The demonstration is an ordinary inference over HTTP, kept and verified like any other; a home whose demo model was
 // replaced, or an installation without the sample, simply starts without it.
@@ -127,9 +150,17 @@ async function firstInference(cli: Cli, url: string): Promise<Demo | undefined> 
   const sample = join(world.modelsFolder, "digits", DEMO.sample);
   if (!existsSync(sample)) return undefined;
   try {
+    const gateway = gatewayAt(cli, url, true);
+    const { price } = await gateway.client.model(DEMO.model, { signal: world.interrupt });
+    if (price && Object.entries(price).some(([rate, amount]) => rate !== "asset" && Number(amount) > 0)) {
+      output.note(
+        `${output.noteStyle.mark("other", "pass")} ${DEMO.model} has a price, so no first inference is shown: \`npx assay price\` lists prices.`,
+      );
+      return { price: true };
+    }
     const { answer, verdict, path, text } = await runOnce(
       cli,
-      gatewayAt(world, url, true),
+      gateway,
       { input: [`${DEMO.input}=@${sample}`], profile: "portable", retention: "none", identify: false },
       DEMO.model,
     );

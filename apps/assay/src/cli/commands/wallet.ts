@@ -11,7 +11,7 @@ import { withGateway } from "../gateway.ts";
 import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson, moneyText } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
-import { chainIfAny, guardWallet, payStore, tokenOf, tokensOf } from "../spend.ts";
+import { chainIfAny, guardWallet, payStore, startedChain, tokenOf, tokensOf } from "../spend.ts";
 import type { KnownToken } from "../spend.ts";
 import { facts, printable, table } from "../style.ts";
 import { makeWallet, openWallet, walletPath } from "../wallet.ts";
@@ -161,7 +161,7 @@ export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
     throw cliError("usage_invalid", "An amount is of an asset.", { hints: ["Name it: --asset USDC."] });
   }
   const funded = await withGateway(cli, { ...flags, needsDatabase: true }, async (gateway) => {
-    const chain = await gateway.client.chain({ signal: world.interrupt });
+    const chain = await startedChain(gateway, world.interrupt);
     if (chain.state !== "running") {
       throw cliError("chain_unavailable", "The gateway's chain is not there, or not yet.", {
         hints: ["Look at it: `assay chain status`."],
@@ -266,7 +266,7 @@ export async function exportKey(cli: Cli, flags: ExportFlags): Promise<number> {
 }
 
 async function readableChain(gateway: Gateway, signal: AbortSignal) {
-  const chain = await gateway.client.chain({ signal });
+  const chain = await startedChain(gateway, signal);
   if (chain.rpcUrl === null) {
     throw cliError("chain_unknown", "The gateway does not say where its chain is read.");
   }
