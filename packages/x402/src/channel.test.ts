@@ -43,12 +43,26 @@ describe("vouchers", () => {
     expect(claimable(done)).toEqual({ totalClaimed: 3n, maxClaimable: 20n, signature: signature(20n) });
   });
 
-  test("vouchers that overtake each other are both admitted where both promise enough", () => {
+  test("a voucher that was overtaken is as good as the higher one, which is kept with its request", () => {
     const late = admitted(fresh, 20n, 10n);
     const early = admitVoucher(late, voucher(10n), 10n);
-    expect(code(early)).toEqual(["cumulative_amount_mismatch", true]);
-    const charged = applyCharge(late, 10n, 0n);
-    expect(admitted(charged, 10n, 10n)).toMatchObject({ signed: 20n, signature: signature(20n), reserved: 10n });
+    expect(early).toEqual({
+      ok: true,
+      account: { ...late, reserved: 20n },
+      cover: { maxClaimable: 20n, signature: signature(20n) },
+    });
+    const both = admitted(late, 10n, 10n);
+    expect(code(admitVoucher(both, voucher(9n), 10n))).toEqual(["cumulative_amount_mismatch", true]);
+    const charged = applyCharge(both, 10n, 0n);
+    expect(admitted(charged, 9n, 10n)).toMatchObject({ signed: 20n, signature: signature(20n), reserved: 20n });
+    // What was claimed under the higher one does not speak against the lower.
+    const claimed = applyChain(applyCharge(applyCharge(both, 10n, 9n), 10n, 2n), { ...both, totalClaimed: 11n });
+    expect(admitted(claimed, 9n, 9n)).toMatchObject({ reserved: 9n, signed: 20n });
+    // What the payer took out of the channel is promised no more.
+    expect(code(admitVoucher({ ...late, withdrawing: 85n }, voucher(10n), 10n))).toEqual([
+      "cumulative_exceeds_balance",
+      false,
+    ]);
   });
 
   test.each<[string, ChannelAccount, bigint, bigint, unknown]>([
@@ -116,11 +130,12 @@ type Step =
   | { readonly do: "claim" }
   | { readonly do: "refund"; readonly amount: bigint };
 
-test("in any interleaving no claim exceeds a voucher or the balance, and no charge what was admitted", () => {
+test("in any interleaving no claim exceeds a voucher or the balance, and no charge what is kept with those before", () => {
   const amount = fc.bigInt(0n, 40n);
   const step: fc.Arbitrary<Step> = fc.oneof(
     fc.record({ do: fc.constant("admit" as const), amount, slack: fc.bigInt(-30n, 10n) }),
-    fc.record({ do: fc.constant("end" as const), which: fc.nat(), share: fc.double({ min: 0, max: 1, noNaN: true }) }),
+    // A share below nothing is a request that is given back: what was kept with it is gone.
+    fc.record({ do: fc.constant("end" as const), which: fc.nat(), share: fc.double({ min: -1, max: 1, noNaN: true }) }),
     fc.record({ do: fc.constant("deposit" as const), amount }),
     fc.record({ do: fc.constant("claim" as const) }),
     fc.record({ do: fc.constant("refund" as const), amount: fc.bigInt(1n, 60n) }),
@@ -132,23 +147,28 @@ test("in any interleaving no claim exceeds a voucher or the balance, and no char
       let paidOut = 0n;
       let highest = 0n;
       let total = 0n;
-      const flying: bigint[] = [];
+      let durable = 0n;
+      const flying: { readonly amount: bigint; readonly cover: bigint }[] = [];
       for (const one of steps) {
         if (one.do === "admit") {
           const max = account.charged + account.reserved + one.amount + one.slack;
           const verdict = admitVoucher(account, voucher(max), one.amount);
           if (verdict.ok) {
             account = verdict.account;
-            flying.push(one.amount);
+            flying.push({ amount: one.amount, cover: verdict.cover.maxClaimable });
+            const { maxClaimable: kept, signature: signed } = verdict.cover;
+            if (kept > 0n) expect(signed).toEqual(signature(kept));
             if (max > highest) highest = max;
           } else if (one.slack >= 0n && account.balance > 0n && max > account.totalClaimed) {
             expect(max).toBeGreaterThan(account.balance);
           }
         } else if (one.do === "end" && flying.length > 0) {
-          const [reserved = 0n] = flying.splice(one.which % flying.length, 1);
-          const charged = BigInt(Math.floor(Number(reserved) * one.share));
+          const [ended] = flying.splice(one.which % flying.length, 1);
+          const { amount: reserved, cover } = ended!;
+          const charged = one.share < 0 ? 0n : BigInt(Math.floor(Number(reserved) * one.share));
           account = applyCharge(account, reserved, charged);
           total += charged;
+          if (one.share >= 0 && cover > durable) durable = cover;
         } else if (one.do === "deposit") {
           account = applyDeposit(account, one.amount);
           funds += one.amount;
@@ -163,7 +183,7 @@ test("in any interleaving no claim exceeds a voucher or the balance, and no char
         } else if (one.do === "refund") {
           const verdict = judgeRefund(account, voucher(account.charged), one.amount);
           if (verdict.ok) {
-            expect(flying.every((reserved) => reserved === 0n)).toBe(true);
+            expect(flying.every(({ amount: reserved }) => reserved === 0n)).toBe(true);
             if (verdict.claim) account = applyChain(account, { ...account, totalClaimed: verdict.claim.totalClaimed });
             account = applyRefund(account, verdict.amountAtomic);
             paidOut += verdict.amountAtomic;
@@ -172,7 +192,8 @@ test("in any interleaving no claim exceeds a voucher or the balance, and no char
           }
         }
         expect(account.charged).toBe(total);
-        expect(account.reserved).toBe(flying.reduce((sum, one) => sum + one, 0n));
+        expect(account.charged).toBeLessThanOrEqual(durable);
+        expect(account.reserved).toBe(flying.reduce((sum, { amount: reserved }) => sum + reserved, 0n));
         expect(account.charged + account.reserved).toBeLessThanOrEqual(account.signed);
         expect(account.charged + account.reserved).toBeLessThanOrEqual(account.balance);
         expect(account.balance + paidOut).toBe(funds);

@@ -46,7 +46,12 @@ export function openAccount(
 
 /** Whether a voucher pays for a request. A refused one may be worth another look (`wait`) once requests in flight end. */
 export type VoucherVerdict =
-  | { readonly ok: true; readonly account: ChannelAccount }
+  | {
+      readonly ok: true;
+      readonly account: ChannelAccount;
+      /** The voucher to keep with the request: it covers all that was admitted until then, this request included. */
+      readonly cover: Pick<Voucher, "maxClaimable" | "signature">;
+    }
   | (Refusal & { readonly wait: boolean });
 
 function no(code: string, message: string, wait = false): Refusal & { readonly wait: boolean } {
@@ -59,47 +64,54 @@ function available(account: ChannelAccount): bigint {
 }
 
 /**
- * Admits a voucher, whose signature was checked, for a request of at most `amountAtomic`: it must promise what was charged,
- * what requests in flight may be charged, and this. The amount is then reserved, to be charged or given back with
- * {@link applyCharge}. `wait` says that the voucher would do if requests in flight were charged nothing.
+ * Admits a voucher, whose signature was checked, for a request of at most `amountAtomic`: what was charged, what requests in
+ * flight may be charged, and this must be promised, by it or by a higher one that overtook it on the way. The amount is then
+ * reserved, to be charged or given back with {@link applyCharge}. Whoever keeps `cover` with what becomes of the request can
+ * claim every charge, also when the request that brought the higher voucher is given back. `wait` says that the voucher
+ * would do if requests in flight were charged nothing.
  */
 export function admitVoucher(
   account: ChannelAccount,
   voucher: Pick<Voucher, "maxClaimable" | "signature">,
   amountAtomic: bigint,
 ): VoucherVerdict {
-  const { maxClaimable } = voucher;
+  const { maxClaimable, signature } = voucher;
   if (amountAtomic < 0n) throw new AssayError("payment_malformed", "A request is not charged less than nothing.");
   if (account.balance === 0n) return no("invalid_batch_settlement_evm_channel_not_found", "The channel holds nothing.");
-  if (maxClaimable > available(account)) {
-    return no(
-      "invalid_batch_settlement_evm_cumulative_exceeds_balance",
-      `The voucher promises ${maxClaimable}, and the channel holds ${available(account)} that stay in it.`,
-    );
-  }
-  if (maxClaimable <= account.totalClaimed && amountAtomic > 0n) {
+  const least = account.charged + account.reserved + amountAtomic;
+  const higher = maxClaimable > account.signed;
+  const signed = higher ? { maxClaimable, signature } : { maxClaimable: account.signed, signature: account.signature };
+  const promised = signed.maxClaimable;
+  if (promised <= account.totalClaimed && amountAtomic > 0n) {
     return no(
       "invalid_batch_settlement_evm_cumulative_below_claimed",
       `The voucher promises ${maxClaimable}, and ${account.totalClaimed} is claimed.`,
     );
   }
-  const least = account.charged + account.reserved + amountAtomic;
-  if (maxClaimable < least) {
+  // After a withdrawal the channel may hold less than was promised before.
+  const asked = promised >= least && least > maxClaimable ? least : maxClaimable;
+  if (asked > available(account)) {
+    return no(
+      "invalid_batch_settlement_evm_cumulative_exceeds_balance",
+      `${asked} is promised, and the channel holds ${available(account)} that stay in it.`,
+    );
+  }
+  if (promised < least) {
     return no(
       "invalid_batch_settlement_evm_cumulative_amount_mismatch",
       `The voucher promises ${maxClaimable}, and ${least} is to be promised.`,
-      account.reserved > 0n && maxClaimable >= account.charged + amountAtomic,
+      account.reserved > 0n && promised >= account.charged + amountAtomic,
     );
   }
-  const higher = maxClaimable > account.signed;
   return {
     ok: true,
     account: {
       ...account,
       reserved: account.reserved + amountAtomic,
-      signed: higher ? maxClaimable : account.signed,
-      signature: higher ? voucher.signature : account.signature,
+      signed: promised,
+      signature: signed.signature,
     },
+    cover: maxClaimable >= least ? { maxClaimable, signature } : signed,
   };
 }
 
