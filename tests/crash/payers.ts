@@ -87,8 +87,8 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
   const calls: PaidCall[] = [];
   const heard = new Map<string, number>();
   const hear = (what: string): void => void heard.set(what, (heard.get(what) ?? 0) + 1);
-  let stopped = false;
-  let finishing = false;
+  const stopping = new AbortController();
+  const finishing = new AbortController();
   let answers = 0;
 
   const paymentOf = (header: string): SentPayment => {
@@ -156,7 +156,7 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
 
   let next = 0;
   const lane = async (payer: Payer, kind: PayerKind): Promise<void> => {
-    while (!finishing && !stopped) {
+    while (!finishing.signal.aborted && !stopping.signal.aborted) {
       const call: PaidCall = {
         payer: payer.address,
         kind,
@@ -166,7 +166,7 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
         answered: undefined,
       };
       calls.push(call);
-      while (!call.answered && !stopped) {
+      while (!call.answered && !stopping.signal.aborted) {
         try {
           await attempt(payer, call);
         } catch (error) {
@@ -195,11 +195,11 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
     calls,
     heard,
     async finish() {
-      finishing = true;
+      finishing.abort();
       await over;
     },
     async stop() {
-      stopped = true;
+      stopping.abort();
       await over;
     },
   };
