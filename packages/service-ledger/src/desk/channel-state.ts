@@ -1,5 +1,4 @@
 import type { Hex, Voucher } from "@assay/x402";
-import type { ChannelRow } from "./rows.ts";
 import { MAX_CHANNEL_WAITERS, MAX_CHANNELS_KEPT } from "./limits.ts";
 
 /** What this process knows of a channel beyond its row: charges that the row has not heard of, and who waits. */
@@ -36,9 +35,6 @@ export type ChannelState = {
   promisedUntilMs: number;
   /** When the chain was asked of it last by this process; undefined when never. */
   lookedAtMs: number | undefined;
-  /** The row as it was read last, and when. */
-  row: ChannelRow | undefined;
-  rowAtMs: number;
   /** When it was last looked up whether payments of the payer failed. */
   standingAtMs: number;
 };
@@ -89,8 +85,6 @@ function createChannelState(): ChannelState {
     promisedUntilMs: 0,
     standingAtMs: 0,
     lookedAtMs: undefined,
-    row: undefined,
-    rowAtMs: 0,
     charged: () => base + pending,
     charge(amountAtomic) {
       pending += amountAtomic;

@@ -44,5 +44,3 @@ export const STANDING_FRESH_MS = 5_000;
 export const CLAIM_TRIES = 3;
 /** A claim outlives its signature by this before others free it: generations run long, seconds. */
 export const EXPIRED_GRACE_S = 3_600;
-/** How long a channel's row is good for what an answer says of it, milliseconds; what may be charged is always asked. */
-export const ROW_FRESH_MS = 2_000;

@@ -4,7 +4,7 @@ import type { Address, ChannelStateWire, EvmSuite, Hex, PaymentPayload, Settleme
 import { encodeInstruction } from "../instruction.ts";
 import type { SettlementMode } from "../instruction.ts";
 import { listingDigest } from "../listings/listing.ts";
-import type { ChannelRow } from "./rows.ts";
+import type { ChannelHistory } from "./rows.ts";
 import { plainRequirement } from "./rows.ts";
 import type { OpenEntry } from "./open-payments.ts";
 import type { DeskQuote, Pricing } from "./terms.ts";
@@ -22,7 +22,7 @@ export type Taken = {
   readonly deadlineS: number;
   readonly takenAtMs: number;
   /** The channel as its row stood, for what an answer says of it. */
-  readonly channel: { readonly id: Uint8Array; readonly row: ChannelRow; readonly balance: bigint } | undefined;
+  readonly channel: { readonly id: Uint8Array; readonly row: ChannelHistory; readonly balance: bigint } | undefined;
 };
 
 export type OpenModules = {
@@ -154,7 +154,7 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
 /** What a channel's answer says of it, after `charged` in all. */
 export function channelWire(
   channelId: Hex,
-  channel: { readonly row: ChannelRow; readonly balance: bigint },
+  channel: { readonly row: ChannelHistory; readonly balance: bigint },
   charged: bigint,
 ): ChannelStateWire {
   return {

@@ -98,7 +98,7 @@ async function give(
     if (!isAssayError(error) || !/^(refund|chain|settler)_/.test(error.code)) throw error;
     return refused(503, error.code, error.message, SETTLE_RETRY_S);
   } finally {
-    [state.row, state.lookedAtMs] = [undefined, undefined];
+    state.lookedAtMs = undefined;
     state.wake();
   }
 }

@@ -165,6 +165,7 @@ export type VoucherOutcome = {
   readonly underWay: number;
   /** The highest voucher that the channel's row has; undefined when it has none. */
   readonly signed: Pick<Voucher, "maxClaimable" | "signature"> | undefined;
+  readonly row: ChannelHistory;
 };
 
 /**
@@ -177,11 +178,12 @@ export async function claimVoucher(
   own: readonly { readonly paymentId: Hex; readonly amountAtomic: bigint }[],
 ): Promise<VoucherOutcome> {
   const { rows } = await database.query(
-    `SELECT outcome, charged::text, reserved::text, balance::text, under_way, signed_max::text,
-       encode(signature, 'hex') AS signature
+    `SELECT t.outcome, t.charged::text, t.reserved::text, t.balance::text, t.under_way, t.signed_max::text,
+       encode(t.signature, 'hex') AS signature, c.total_claimed::text, c.withdraw_requested_at, c.refund_nonce::text
      FROM assay.take_voucher(decode($1, 'hex'), decode($2, 'hex'), $3, $4, $5, $6, $7::numeric, $8::numeric, $9::numeric,
        $10::numeric, decode($11, 'hex'), decode($12, 'hex'), $13, $14, $15::bigint, $16::bigint, $17,
-       ARRAY(SELECT decode(id, 'hex') FROM unnest($18::text[]) AS id), $19::numeric[])`,
+       ARRAY(SELECT decode(id, 'hex') FROM unnest($18::text[]) AS id), $19::numeric[]) AS t
+     LEFT JOIN assay.channels c ON c.channel_id = decode($2, 'hex')`,
     [
       claim.paymentId.slice(2),
       hex(claim.channelId),
@@ -217,18 +219,23 @@ export async function claimVoucher(
       typeof row["signature"] === "string"
         ? { maxClaimable: numeric(row["signed_max"]), signature: hexToBytes(row["signature"]) }
         : undefined,
+    row: historyFrom(row),
   };
 }
 
-/** A channel as its row has it. */
-export type ChannelRow = {
-  readonly balance: bigint;
+/** What the chain said of a channel's past, as its row has it. */
+export type ChannelHistory = {
   readonly totalClaimed: bigint;
+  readonly withdrawRequestedAt: number;
+  readonly refundNonce: bigint;
+};
+
+/** A channel as its row has it. */
+export type ChannelRow = ChannelHistory & {
+  readonly balance: bigint;
   readonly charged: bigint;
   readonly signedMax: bigint;
   readonly signature: Uint8Array | undefined;
-  readonly withdrawRequestedAt: number;
-  readonly refundNonce: bigint;
 };
 
 export async function readChannel(database: Database, channelId: Uint8Array): Promise<ChannelRow | undefined> {
@@ -242,13 +249,11 @@ export async function readChannel(database: Database, channelId: Uint8Array): Pr
   const row = rows[0];
   if (!row) return undefined;
   return {
+    ...historyFrom(row),
     balance: numeric(row["balance"]),
-    totalClaimed: numeric(row["total_claimed"]),
     charged: numeric(row["charged"]),
     signedMax: numeric(row["signed_max"]),
     signature: typeof row["signature"] === "string" ? hexToBytes(row["signature"]) : undefined,
-    withdrawRequestedAt: Number(row["withdraw_requested_at"]),
-    refundNonce: numeric(row["refund_nonce"]),
   };
 }
 
@@ -320,6 +325,14 @@ export function voucherOf(
 export function plainRequirement(requirement: PaymentRequirements): PaymentRequirements {
   const { channelState: _state, voucherState: _voucher, ...extra } = requirement.extra;
   return { ...requirement, extra };
+}
+
+function historyFrom(row: Readonly<Record<string, unknown>>): ChannelHistory {
+  return {
+    totalClaimed: numeric(row["total_claimed"]),
+    withdrawRequestedAt: Number(row["withdraw_requested_at"] ?? 0),
+    refundNonce: numeric(row["refund_nonce"]),
+  };
 }
 
 function standingFrom(row: Readonly<Record<string, unknown>>): Standing {

@@ -11,7 +11,6 @@ import {
   IN_FLIGHT_RETRY_S,
   MAX_CHANNEL_WAITERS,
   RESYNC_GRACE_MS,
-  ROW_FRESH_MS,
   SETTLE_RETRY_S,
   STANDING_FRESH_MS,
 } from "./limits.ts";
@@ -67,13 +66,16 @@ export async function takeOnChannel(context: TakeContext, on: OnChannel): Promis
 async function takeVoucher(context: TakeContext, on: OnChannel): Promise<Answer> {
   const copy = context.entries.get(on.paymentId);
   if (copy && equalBytes(copy.fingerprint, on.fingerprint)) return duplicate(context, on) ?? crowded();
-  const row = await freshChannel(context, on);
-  if ("kind" in row) return row;
   if (on.payment.kind === "voucher") {
+    // The claim reads the row itself; only what the chain says of it has to be fresh.
+    const row = isLookedAt(on) ? undefined : await freshChannel(context, on);
+    if (row && "kind" in row) return row;
     const failed = await standingOnChannel(context, on);
     if (failed) return failed;
-    return claimOnChannel(context, on, on.request.payload, row);
+    return claimOnChannel(context, on, on.request.payload);
   }
+  const row = await freshChannel(context, on);
+  if ("kind" in row) return row;
   // What leaves the payer's account is counted from here on, also by payments that run beside this one.
   const { writing } = context;
   const account = `${on.verdict.payer} ${on.requirement.asset}`;
@@ -82,7 +84,7 @@ async function takeVoucher(context: TakeContext, on: OnChannel): Promise<Answer>
   writing.set(account, beside + amount);
   try {
     const payload = await judgeDeposit(context, on, row, beside);
-    return "kind" in payload ? payload : await claimOnChannel(context, on, payload, row);
+    return "kind" in payload ? payload : await claimOnChannel(context, on, payload);
   } finally {
     const left = (writing.get(account) ?? 0n) - amount;
     if (left > 0n) writing.set(account, left);
@@ -161,18 +163,13 @@ async function judgeDeposit(
 }
 
 /** Claims the voucher, waiting for others on the channel where that may help. */
-async function claimOnChannel(
-  context: TakeContext,
-  on: OnChannel,
-  payload: PaymentPayload,
-  row: ChannelRow,
-): Promise<Answer> {
+async function claimOnChannel(context: TakeContext, on: OnChannel, payload: PaymentPayload): Promise<Answer> {
   const { state, signal, request } = on;
   const untilMs = context.modules.now() + CHANNEL_WAIT_MS;
-  let current = { payload, row, looked: false };
+  let current = { payload, looked: false };
   for (let tries = 0; ;) {
     signal.throwIfAborted();
-    const attempt = await attemptOnChannel(context, on, current.payload, current.row);
+    const attempt = await attemptOnChannel(context, on, current.payload);
     if ("answer" in attempt) return attempt.answer;
     const nowMs = context.modules.now();
     switch (attempt.outcome) {
@@ -181,11 +178,9 @@ async function claimOnChannel(
         current = { ...current, payload: voucherOnly(current.payload) };
         continue;
       case "missing": {
-        state.row = undefined;
         if (++tries > CLAIM_TRIES) return refused(503, "payments_overloaded", "The channel's row comes and goes.", 1);
         const opened = await freshChannel(context, on);
         if ("kind" in opened) return opened;
-        current = { ...current, row: opened };
         continue;
       }
       case "known": {
@@ -201,7 +196,7 @@ async function claimOnChannel(
           // A deposit that others made, or a withdrawal, is seen on the chain alone.
           const looked = await freshChannel(context, on, nowMs);
           if ("kind" in looked) return looked;
-          current = { ...current, row: looked, looked: true };
+          current = { ...current, looked: true };
           continue;
         }
         return exceeds(context, on, attempt);
@@ -223,7 +218,6 @@ async function attemptOnChannel(
   context: TakeContext,
   on: OnChannel,
   payload: PaymentPayload,
-  row: ChannelRow,
 ): Promise<{ readonly answer: Answer } | Judged> {
   const { state, paymentId, fingerprint, verdict, requirement } = on;
   const turn = state.turn();
@@ -256,7 +250,7 @@ async function attemptOnChannel(
       const voucher = voucherIn(payload);
       if (voucher) state.sign(voucher);
       const deposit = payload.payment.kind === "deposit" ? payload.payment.amount : 0n;
-      const channel = { id: channelBytes(on), row, balance: outcome.balance + deposit };
+      const channel = { id: channelBytes(on), row: outcome.row, balance: outcome.balance + deposit };
       const covered = coveredBy(payload, [state.signed(), outcome.signed], outcome, claimed.capAtomic);
       return { answer: openPayment(openModules(context), takenOf(on, entry, requirement, covered, channel)) };
     } catch (error) {
@@ -385,11 +379,8 @@ export async function freshChannel(
   const { database, chain, now } = context.modules;
   const { payment, requirement, quote, nowMs, state } = on;
   const id = channelBytes(on);
-  const kept = sinceMs === undefined && nowMs - state.rowAtMs < ROW_FRESH_MS ? state.row : undefined;
-  let row = kept ?? (await readChannel(database, id));
-  if (row && !kept) [state.row, state.rowAtMs] = [row, nowMs];
-  const freshMs = Math.min(CHANNEL_FRESH_MS, (payment.channel.withdrawDelay * 1000) / 3);
-  if (row && state.lookedAtMs !== undefined && state.lookedAtMs >= (sinceMs ?? nowMs - freshMs)) return row;
+  let row = await readChannel(database, id);
+  if (row && isLookedAt(on, sinceMs)) return row;
   const facts = chain ? await bounded(chain.channel(on.channelId)) : { silent: undefined };
   if ("silent" in facts) {
     // Nobody knows whether the payer took its money back: what may be lost is what was not claimed.
@@ -404,8 +395,13 @@ export async function freshChannel(
     state.lookedAtMs = now();
   }
   row = await readChannel(database, id);
-  [state.row, state.rowAtMs] = [row, nowMs];
   return row ?? refused(503, "payments_overloaded", "The channel's row comes and goes.", IN_FLIGHT_RETRY_S);
+}
+
+/** Whether this process has asked the chain of the channel since then; lately, when nothing else is said. */
+function isLookedAt({ payment, nowMs, state }: OnChannel, sinceMs?: number): boolean {
+  const freshMs = Math.min(CHANNEL_FRESH_MS, (payment.channel.withdrawDelay * 1000) / 3);
+  return state.lookedAtMs !== undefined && state.lookedAtMs >= (sinceMs ?? nowMs - freshMs);
 }
 
 function voucherIn({ payment }: PaymentPayload): Voucher | undefined {
