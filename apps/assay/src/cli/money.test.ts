@@ -1,8 +1,8 @@
 import { createCipheriv, pbkdf2Sync, randomBytes, randomUUID } from "node:crypto";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { bytesToHex } from "@assay/core";
+import { AssayError, bytesToHex } from "@assay/core";
 import { openKeystore } from "@assay/driver-crypto";
 import { trustView } from "@assay/receipts";
 import type { ServiceClaims } from "@assay/receipts";
@@ -12,6 +12,7 @@ import type { GatewayCall } from "@assay/testkit";
 import { encodePaymentRequired, parsePaymentHeader, paymentIdOf, paymentParty, toHex } from "@assay/x402";
 import type { PaymentRequirements } from "@assay/x402";
 import { nobleEvmSuite } from "@assay/x402/noble";
+import { checkChain, checkPayments, checkWallet } from "./doctor-money.ts";
 import { makeFakeHome } from "./testing/fake-world.ts";
 import type { FakeHome, FakeStreams, Ran } from "./testing/fake-world.ts";
 import type { World } from "./world.ts";
@@ -114,6 +115,125 @@ const newWallet = (): Promise<Ran> =>
   home.run(["wallet", "new", "--json"], { randomBytes: (length) => new Uint8Array(randomBytes(length)) });
 const withPassphrase = (passphrase: string): Partial<World> => ({
   variable: (name) => (name === "ASSAY_WALLET_PASSPHRASE" ? passphrase : undefined),
+});
+
+describe("a gateway that has just started", () => {
+  const starting = { ...chain, state: "starting", assets: [], blockNumber: null, payTo: null, contracts: {} };
+  /** What it answers, one after the other; the last one from then on. */
+  const inTurn = (...answers: readonly Response[]): { readonly fetch: Fetch; readonly asked: () => number } => {
+    let asked = 0;
+    return {
+      fetch: () => Promise.resolve((answers[Math.min(asked++, answers.length - 1)] as Response).clone()),
+      asked: () => asked,
+    };
+  };
+  const away = (code: string): Response =>
+    Response.json({ error: "Not yet.", code, hints: [] }, { status: 503, headers: { "retry-after": "1" } });
+
+  test("is waited for until its chain is there", async () => {
+    const { fetch, asked } = inTurn(away("database_unavailable"), Response.json(starting), Response.json(chain));
+    expect((await run(["chain", "status"], { fetch })).out).toContain("eip155:31337 running");
+    expect(asked()).toBe(3);
+  });
+
+  test("is not waited for longer than fifteen seconds in all", async () => {
+    let waitedMs = 0;
+    const sleep = (ms: number): Promise<void> => {
+      waitedMs += ms;
+      return Promise.resolve();
+    };
+    const { code, out } = await run(["chain", "status"], { fetch: inTurn(Response.json(starting)).fetch, sleep });
+    expect([code, waitedMs]).toEqual([14, 15_000]);
+    expect(out).toContain("eip155:31337 starting");
+  });
+
+  test("one that is away for another reason is not waited for here", async () => {
+    const waits: number[] = [];
+    const sleep = (ms: number): Promise<void> => Promise.resolve(void waits.push(ms));
+    const { code } = await run(["chain", "status"], { fetch: inTurn(away("gateway_draining")).fetch, sleep });
+    expect(code).toBe(14);
+    expect(waits).not.toContain(250);
+  });
+
+  test("one that holds the home is found as soon as it says where it listens", async () => {
+    let tries = 0;
+    const { code, out } = await home.run(["chain", "status"], {
+      fetch: () => Promise.resolve(Response.json(chain)),
+      startServer: () => {
+        tries++;
+        if (tries === 2) writeFileSync(at("gateway.json"), JSON.stringify({ url: URL_OF, pid: 1 }));
+        return Promise.reject(new AssayError("log_locked", "Somebody holds the log."));
+      },
+    });
+    expect([code, tries]).toEqual([0, 2]);
+    expect(out).toContain("eip155:31337 running");
+  });
+});
+
+describe("doctor", () => {
+  const world = (changes: Partial<World>): World =>
+    ({
+      home: home.home,
+      now: () => payment.takenAtMs + 1_000,
+      sleep: () => Promise.resolve(),
+      interrupt: new AbortController().signal,
+      variable: () => undefined,
+      ...changes,
+    }) as World;
+  const served = (routes: Readonly<Record<string, unknown>>): Partial<World> => {
+    writeFileSync(at("gateway.json"), JSON.stringify({ url: URL_OF, pid: 1 }));
+    return { fetch: gateway({ "GET /livez": {}, "GET /v1/prices": { prices: [] }, ...routes }).fetch };
+  };
+  const listed = (states: Readonly<Record<string, readonly object[]>>): Readonly<Record<string, unknown>> =>
+    Object.fromEntries(
+      ["due", "settling", "failed", "dead"].map((state) => [
+        `GET /v1/payments?state=${state}&limit=100`,
+        { payments: states[state] ?? [], next: null },
+      ]),
+    );
+
+  test.each([
+    ["running", "pass", /eip155:31337, a development chain, at block 7/],
+    ["starting", "warn", /is starting/],
+    ["down", "fail", /does not answer/],
+    ["none", "pass", /everything is free/],
+  ])("a chain that is %s", async (state, status, words) => {
+    const found = await checkChain(world(served({ "GET /v1/chain": { ...chain, state } })));
+    expect(found).toMatchObject({ status, message: expect.stringMatching(words) });
+  });
+
+  test("without a gateway, whether the embedded chain could start", async () => {
+    const asked = { fetch: () => Promise.reject(new Error("nobody")) };
+    expect(await checkChain(world(asked))).toMatchObject({
+      status: "pass",
+      message: expect.stringMatching(/installed/),
+    });
+    expect(await checkChain(world({ ...asked, variable: () => "off" }))).toMatchObject({
+      message: "Payments are off.",
+    });
+  });
+
+  test("a wallet that others can read is a fault", async () => {
+    expect(await checkWallet(world({}))).toMatchObject({
+      status: "pass",
+      message: expect.stringMatching(/wallet new/),
+    });
+    putWallet();
+    expect(await checkWallet(world({}))).toMatchObject({ status: "pass" });
+    chmodSync(at("wallet.json"), 0o644);
+    expect(await checkWallet(world({}))).toMatchObject({ status: "fail", hint: `chmod 600 ${at("wallet.json")}` });
+  });
+
+  test.each([
+    ["none", {}, 0, "pass", /0 payments are unsettled/],
+    ["one that is due", { due: [payment] }, 0, "pass", /1 payment is unsettled/],
+    ["one that is due for long", { due: [payment] }, 10 * 60_000, "warn", /1 payment is unsettled, the oldest since/],
+    ["one that was given up", { dead: [payment] }, 0, "warn", /1 payment is given up/],
+  ])("payments: %s", async (_what, states, laterMs, status, words) => {
+    const now = (): number => payment.takenAtMs + laterMs;
+    const found = await checkPayments(world({ ...served(listed(states)), now }));
+    expect(found).toMatchObject({ status, message: expect.stringMatching(words) });
+  });
 });
 
 describe("wallet", () => {
@@ -405,6 +525,46 @@ describe("a call that has a price", () => {
     const json = JSON.parse((await chat("--max-spend", "0.01", "--json")).out) as { payment: unknown };
     expect(json.payment).toMatchObject({ scheme: "exact", amount: { amount: "0.002", amountAtomic: "2000" } });
     expect(existsSync(at("wallet.state.json.lock"))).toBe(false);
+  });
+
+  const other = {
+    symbol: "ASY",
+    address: `0x${"7".repeat(40)}`,
+    decimals: 18,
+    name: "ASY",
+    version: "1",
+    permit: true,
+  };
+  const both = { assets: [...chain.assets, other] };
+  const inOther = { asset: other.address as `0x${string}`, amount: "11080000000000000" };
+  const explained: [string, string[], Partial<PaymentRequirements>, readonly string[]][] = [
+    [
+      "no limit: what it costs, what to add, and how to come by a wallet",
+      [],
+      {},
+      ["costs at most 0.002 USDC.", "add --max-spend 0.002.", "assay wallet new"],
+    ],
+    ["no limit, another token", [], inOther, ["costs at most 0.01108 ASY.", "add --max-spend 0.01108 --asset ASY."]],
+    [
+      "a token that nobody knows",
+      [],
+      { asset: `0x${"6".repeat(40)}` },
+      ["costs at most 2000 smallest units of 0x66", "not known here"],
+    ],
+    ["a limit below the price", ["--max-spend", "0.001"], {}, ["Allow as much: --max-spend 0.002."]],
+    [
+      "a limit in another token",
+      ["--max-spend", "1"],
+      inOther,
+      ["at most 0.01108 ASY, and what may be spent is USDC", "--max-spend 0.01108 --asset ASY", "Nothing was signed"],
+    ],
+  ];
+  test.each(explained)("says what to type: %s", async (_what, flags, changes, words) => {
+    if (flags.length > 0) putWallet();
+    const { chat, paid } = await priced(changes, both);
+    const { code, err } = await chat(...flags);
+    expect([code, paid.length]).toEqual([12, 0]);
+    for (const part of words) expect(err.replaceAll(/\s+/g, " ")).toContain(part);
   });
 
   const refused: [string, string[], Partial<PaymentRequirements>, object, number, string][] = [
