@@ -102,13 +102,13 @@ export function createExporter(modules: ExporterModules): Exporter {
     return { note, entry, path: await log.inclusionProof(logIndex, note.size) };
   };
 
+  // What a payment came to is said of the service statement, everything else of the execution.
   const supplementsOf = async (record: StoredRecord): Promise<readonly number[] | undefined> => {
-    const [envelope] = decodeEntry(record.entry);
-    if (!envelope) return [];
-    const { digest } = parseStatement(suite, envelope);
+    const digests = decodeEntry(record.entry).map((envelope) => bytesToHex(parseStatement(suite, envelope).digest));
     try {
-      const rows = await index.supplements(bytesToHex(digest));
-      return rows.slice(0, MAX_SUPPLEMENTS).map(({ logIndex }) => logIndex);
+      const rows = (await Promise.all(digests.map((digest) => index.supplements(digest)))).flat();
+      const places = [...new Set(rows.map(({ logIndex }) => logIndex))].toSorted((a, b) => a - b);
+      return places.slice(0, MAX_SUPPLEMENTS);
     } catch (error) {
       if (isAssayError(error) && error.code === "database_unavailable") return undefined;
       throw error;

@@ -61,8 +61,8 @@ const MAX_BODY_BYTES = 4096;
 const TAG = "payments";
 const OPERATOR = [{ token: [] }];
 const ID = /^0x[0-9a-f]{64}$/;
-/** 32 bytes in base64url without padding: the last digit carries four bits. */
-const BLOB_ID = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
+/** 32 bytes in hexadecimal, or in base64url without padding: its last digit carries four bits. */
+const BLOB_ID = /^(?:[0-9a-f]{64}|[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])$/;
 const NUMBER = /^(?:0|[1-9]\d{0,14})$/;
 
 const fundBody = z.strictObject({
@@ -268,7 +268,7 @@ export function mountLedgerApi(
       request: inPath("id"),
       responses: {
         200: {
-          description: "Its canonical JSON, as its SHA-256 was posted; the id is that digest in base64url.",
+          description: "Its canonical JSON. The id is its SHA-256, as it was posted: hexadecimal or base64url.",
           content: { "application/json": { schema: bytes } },
         },
         default: problem,
@@ -277,10 +277,11 @@ export function mountLedgerApi(
   );
   app.get("/v1/blobs/:id", async (context) => {
     const id = context.req.param("id");
-    const found = BLOB_ID.test(id) ? await ledger.batchBlob(bytesToHex(base64UrlToBytes(id))) : undefined;
+    const known = BLOB_ID.test(id);
+    const found = known ? await ledger.batchBlob(id.length === 64 ? id : bytesToHex(base64UrlToBytes(id))) : undefined;
     if (!found)
       throw new AssayError("blob_missing", `No batch has a blob ${JSON.stringify(id.slice(0, 80))}.`, {
-        hints: ["A batch's blob is named by 43 digits of base64url, as X-Settlement-Walrus-Blob-Id names it."],
+        hints: ["It is named by its SHA-256: in hexadecimal as batches name it, or in base64url as answers do."],
       });
     return new Response(found as Uint8Array<ArrayBuffer>, {
       headers: {
