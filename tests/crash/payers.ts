@@ -206,7 +206,7 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
 }
 
 /** Gives every payer dollars, and lets Permit2 move those of the ones that need it. */
-async function giveMoney(
+export async function giveMoney(
   chain: Chain,
   { tokens, permit2 }: Deployments,
   signers: readonly { readonly kind: PayerKind; readonly signer: EvmSigner }[],
