@@ -88,6 +88,14 @@ export type DeskOptions = {
   readonly deployments: Pick<Deployments, "network" | "chainId" | "paymentBatcher" | "tokens">;
   /** Who earns what no listing gives to others. */
   readonly payTo: Address;
+  /** Who settles fixed and metered payments when it is not the batcher: somebody else's facilitator, as it says of itself. */
+  readonly settledBy?: {
+    /** Whom metered payments name; without one they are not offered. */
+    readonly upto: Address | undefined;
+    readonly exact: boolean;
+    /** Whether it takes permits of Permit2's allowance along. */
+    readonly sponsors: boolean;
+  };
   /** Signs claims and refunds of channels. Without one channels are not offered. */
   readonly receiverAuthorizer?: Address;
   /** A name without a slash: this gateway among those that share the database: it releases what its dead predecessors left. */

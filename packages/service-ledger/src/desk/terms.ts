@@ -110,7 +110,10 @@ export function createPricing(
       error,
       resource: use.resource,
       accepts: accepts ?? terms.accepts,
-      extensions: offeredExtensions({ eip2612: terms.token.eip2612, identifier: "optional" }),
+      extensions: offeredExtensions({
+        eip2612: terms.token.eip2612 && (options.settledBy?.sponsors ?? true),
+        identifier: "optional",
+      }),
     }),
   };
 }
@@ -119,8 +122,9 @@ function acceptsOf(
   token: TokenInfo,
   capAtomic: bigint,
   payTo: Address,
-  { deployments, receiverAuthorizer, withdrawDelayS }: DeskOptions,
+  { deployments, receiverAuthorizer, withdrawDelayS, settledBy }: DeskOptions,
 ): readonly PaymentRequirements[] {
+  const facilitatorAddress = settledBy ? settledBy.upto : deployments.paymentBatcher;
   const base = {
     network: deployments.network,
     amount: capAtomic.toString(),
@@ -131,11 +135,15 @@ function acceptsOf(
   const domain = { name: token.name, version: token.version };
   const transfer = token.eip3009 ? {} : ({ assetTransferMethod: "permit2" } as const);
   return [
-    {
-      ...base,
-      scheme: "upto",
-      extra: { ...domain, assetTransferMethod: "permit2", facilitatorAddress: deployments.paymentBatcher },
-    },
+    ...(facilitatorAddress === undefined
+      ? []
+      : [
+          {
+            ...base,
+            scheme: "upto" as const,
+            extra: { ...domain, assetTransferMethod: "permit2" as const, facilitatorAddress },
+          },
+        ]),
     ...(receiverAuthorizer === undefined
       ? []
       : [
@@ -151,7 +159,7 @@ function acceptsOf(
             },
           },
         ]),
-    { ...base, scheme: "exact", extra: { ...domain, ...transfer } },
+    ...(settledBy?.exact === false ? [] : [{ ...base, scheme: "exact" as const, extra: { ...domain, ...transfer } }]),
   ];
 }
 

@@ -3,7 +3,7 @@ import type { Deployments } from "@assay/contracts";
 import type { Queryable } from "@assay/driver-postgres";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, encodeEventTopics, encodeFunctionData, toHex } from "viem";
-import type { ChainLog, ChainReads } from "./ports.ts";
+import type { ChainLog, ChainReads, ChainReceipt } from "./ports.ts";
 import type { PaymentRow, SettledIn } from "./rows.ts";
 import { plainTopics, searchBack } from "./search.ts";
 
@@ -59,9 +59,11 @@ export async function findElsewhere(
     if (!used || !(await hasTransfer(chain, used.transaction, row))) return undefined;
     return { transaction: used.transaction, blockNumber: used.blockNumber };
   }
-  // Permit2 says nothing of a number that was used by a transfer; only the proxy may use this one, and only exactly.
-  if (payment.kind !== "permit2" || !(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce)))
-    return undefined;
+  // Permit2 says nothing of a number that was used by a transfer; only the proxy may use this one, and only exactly. Of a
+  // metered payment that is so when somebody else was named to settle it: what it moved is what was charged, or nothing.
+  const named = payment.kind === "upto" && payment.witness.facilitator !== contracts.paymentBatcher;
+  if (payment.kind !== "permit2" && !named) return undefined;
+  if (!(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce))) return undefined;
   const moved = await searchBack(head, async (fromBlock, toBlock) => {
     const logs = await chain.logs({ address: row.asset, topics: transferTopics(row), fromBlock, toBlock });
     for (const log of logs.toReversed()) {
@@ -82,18 +84,63 @@ function transferTopics(row: PaymentRow): readonly (Hex | null)[] {
 /** Whether a transaction moved a row's amount from its payer to its receiver. */
 async function hasTransfer(chain: ChainReads, transaction: Hex, row: PaymentRow): Promise<boolean> {
   const receipt = await chain.receipt(transaction);
+  return receipt?.ok === true && transfersIn(receipt, row) > 0;
+}
+
+/** How often a transaction moved a row's amount from its payer to its receiver. */
+function transfersIn(receipt: ChainReceipt, row: PaymentRow): number {
   const [signature, from, to] = transferTopics(row);
-  return (
-    receipt?.ok === true &&
-    receipt.logs.some(
-      (log) =>
-        log.address === row.asset &&
-        log.topics[0] === signature &&
-        log.topics[1] === from &&
-        log.topics[2] === to &&
-        BigInt(log.data) === row.amountAtomic,
-    )
+  return receipt.logs.filter(
+    (log) =>
+      log.address === row.asset &&
+      log.topics[0] === signature &&
+      log.topics[1] === from &&
+      log.topics[2] === to &&
+      BigInt(log.data) === row.amountAtomic,
+  ).length;
+}
+
+/**
+ * Whether a mined transaction, of which somebody says that it settled a row, did: the payer's signature is used, the amount
+ * went from payer to receiver, and it went once for each payment that the transaction is said to have settled.
+ */
+export async function didSettle(
+  modules: { readonly database: Queryable; readonly chain: ChainReads; readonly contracts: Deployments },
+  row: PaymentRow,
+  receipt: ChainReceipt,
+): Promise<boolean> {
+  const { database, chain, contracts } = modules;
+  const { payment } = row.instruction.payload;
+  if (!receipt.ok) return false;
+  if (payment.kind === "eip3009") {
+    const { from, nonce } = payment.authorization;
+    const used = plainTopics(
+      encodeEventTopics({
+        abi: testUsdc.abi,
+        eventName: "AuthorizationUsed",
+        args: { authorizer: from, nonce: toHex(nonce) },
+      }),
+    );
+    const isUsed = receipt.logs.some(
+      ({ address, topics }) => address === row.asset && used.every((topic, i) => topic === topics[i]),
+    );
+    if (!isUsed) return false;
+  } else if (payment.kind === "permit2" || payment.kind === "upto") {
+    if (!(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce))) return false;
+  } else return false;
+  const { rows } = await database.query(
+    `SELECT COUNT(*)::int AS counted FROM assay.payments WHERE tx_hash = decode($1, 'hex') AND state = 'settled'
+       AND payer = $2 AND pay_to = $3 AND asset = $4 AND amount_atomic = $5::numeric AND payment_id <> decode($6, 'hex')`,
+    [
+      receipt.transaction.slice(2),
+      row.payer,
+      row.payTo,
+      row.asset,
+      row.amountAtomic.toString(),
+      row.paymentId.slice(2),
+    ],
   );
+  return transfersIn(receipt, row) > Number(rows[0]?.["counted"]);
 }
 
 /** Whether another payment of the same payer, receiver and amount was put down as settled by this transaction. */

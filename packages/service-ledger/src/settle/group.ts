@@ -12,10 +12,12 @@ export type GroupOptions = {
   readonly claimAfterMs: number;
   /** Payments of at least this, in the asset's smallest unit, wait for nobody. */
   readonly immediateAbove: Readonly<Record<Address, bigint>>;
+  /** Whether somebody else settles a payment; nobody does when absent. */
+  readonly isOutside?: (row: PaymentRow) => boolean;
 };
 
-/** Payments that one job settles: through the batcher, by opening a channel, or by claiming from channels. */
-export type Group = { readonly kind: "pay" | "deposit" | "claim"; readonly rows: readonly PaymentRow[] };
+/** Payments that one job settles: through the batcher, through somebody else, by opening a channel, or by claiming. */
+export type Group = { readonly kind: "pay" | "outside" | "deposit" | "claim"; readonly rows: readonly PaymentRow[] };
 
 export type GroupContext = {
   readonly nowMs: number;
@@ -38,6 +40,7 @@ export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, co
   const payments = new Map<string, PaymentRow[]>();
   const channels = new Map<Hex, PaymentRow[]>();
   const opening = new Set<Hex>();
+  const outside: Group[] = [];
   for (const row of rows) {
     if (row.channelId !== undefined) {
       if (context.busyChannels.has(row.channelId)) continue;
@@ -48,6 +51,9 @@ export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, co
         continue;
       }
       push(channels, row.channelId, row);
+    } else if (options.isOutside?.(row) === true) {
+      // Whoever else settles takes one at a time: there is no company to wait for.
+      outside.push({ kind: "outside", rows: [row] });
     } else {
       push(payments, `${row.scheme} ${row.asset}`, row);
     }
@@ -67,7 +73,8 @@ export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, co
     if (!ready) continue;
     for (const part of chunks(claims, MAX_GROUP_CHANNELS)) groups.push({ kind: "claim", rows: part.flat() });
   }
-  return groups;
+  // Last: they take as long as somebody else takes.
+  return [...groups, ...outside];
 }
 
 function isUrgent(row: PaymentRow, options: GroupOptions, { kicked, nowMs }: GroupContext): boolean {

@@ -12,6 +12,8 @@ export const GAS_MARGIN_PERCENT = 25n;
 export const MAX_DUE_ROWS = 2_000;
 /** Jobs under way at once: each may hold a nonce, and a stuck nonce holds all after it. */
 export const MAX_JOBS = 8;
+/** How long a transaction that a facilitator named is looked for before it is asked again, milliseconds: some blocks. */
+export const OUTSIDE_WAIT_MS = 60_000;
 /** Tries of a payment before it is dead and waits for a person. */
 export const MAX_ATTEMPTS = 8;
 /** Wait before the second try, milliseconds; doubled for each further one. */

@@ -1,3 +1,4 @@
+import type { JsonValue } from "@assay/core";
 import type { Address, Hex } from "@assay/x402";
 
 /** A contract's log, as a receipt or a search gives it. */
@@ -58,6 +59,25 @@ export type JobOutcome =
       readonly transaction: Hex;
       readonly blockNumber: number;
     };
+
+/** What somebody else's facilitator answers to a payment that it is to settle. */
+export type OutsideResult = {
+  readonly success: boolean;
+  /** `0x…`, or empty when there is none. */
+  readonly transaction: string;
+  readonly errorReason?: string;
+  readonly errorMessage?: string;
+};
+
+/**
+ * Has a payment settled by somebody else. Both are wire documents of x402 v2; the requirement names what is charged. The
+ * same request again asks for the outcome. Throws what is wrong with the way there (`facilitator_…`); the money may have
+ * moved all the same.
+ */
+export type SettleOutside = (request: {
+  readonly payload: JsonValue;
+  readonly requirements: JsonValue;
+}) => Promise<OutsideResult>;
 
 /** Sends transactions that arrive: one a job, whatever is tried again. */
 export type TransactionSender = {

@@ -18,11 +18,13 @@ import { createTxJournal } from "./journal.ts";
 import { resolveOptions } from "./options.ts";
 import type { SettlerSettings } from "./options.ts";
 import { patiently } from "./patient.ts";
+import { createOutsideHandler, isOutside, outsideContract } from "./outside.ts";
 import { createPayHandler } from "./pay.ts";
 import { createPayoutHandler, payable } from "./payouts.ts";
-import type { TransactionSender } from "./ports.ts";
+import type { SettleOutside, TransactionSender } from "./ports.ts";
 import { createRefundHandler, refundJob, refundedIn } from "./refunds.ts";
 import type { Refunded } from "./refunds.ts";
+import type { PaymentRow } from "./rows.ts";
 import { transactionSender } from "./sender.ts";
 import { createSupplementer } from "./supplements.ts";
 import type { WriteSupplements } from "./supplements.ts";
@@ -38,6 +40,8 @@ export type SettlerEvent =
 export type SettlerCallbacks = {
   /** Logs that payments were settled. Absent where nobody here can: whoever has the log does it then. */
   readonly writeSupplements?: WriteSupplements;
+  /** Has fixed and metered payments settled by somebody else; we settle them when absent. */
+  readonly settleOutside?: SettleOutside;
   /** Stores a batch's blob durably. */
   readonly putBlob: (bytes: Uint8Array) => Promise<void>;
   /** A checkpoint of the log of at least so many entries. */
@@ -155,6 +159,9 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
         )
       : undefined;
 
+    const { settleOutside } = callbacks;
+    const outside = settleOutside && ((row: PaymentRow) => isOutside(row, deployments));
+
     const payout = async (): Promise<void> => {
       if ((await payable(modules)).length > 0) await jobs.ensure(`payout-${randomUUID()}`);
     };
@@ -170,8 +177,10 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
           database,
           write: callbacks.writeSupplements,
           now,
-          contractOf: ({ channelId }) =>
-            channelId === undefined ? deployments.paymentBatcher : deployments.batchSettlement,
+          contractOf(row) {
+            if (row.channelId !== undefined) return deployments.batchSettlement;
+            return outside?.(row) === true ? outsideContract(row, deployments) : deployments.paymentBatcher;
+          },
         }),
       });
 
@@ -181,6 +190,16 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
         network: deployments.network,
         handlers: {
           pay: createPayHandler(modules),
+          ...(settleOutside
+            ? {
+                outside: createOutsideHandler({
+                  ...modules,
+                  settleOutside,
+                  confirmations: options.confirmations,
+                  pollMs: options.pollMs,
+                }),
+              }
+            : {}),
           deposit: createDepositHandler(modules),
           claim: createClaimHandler(modules),
           refund: createRefundHandler(modules),
@@ -189,7 +208,7 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
         isDeposited: (row) => isDepositUsed(modules, row),
         chores,
       },
-      options,
+      { ...options, ...(outside ? { isOutside: outside } : {}) },
     );
     const jobs = await launchJobs({
       databaseUrl: settings.databaseUrl,

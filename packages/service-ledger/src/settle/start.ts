@@ -22,6 +22,8 @@ export type StartOptions = SettlerSettings & {
   readonly checkpoint: HostMethods["checkpoint"];
   /** Logs that payments were settled, and answers where. The index of the log must have caught up by now. */
   readonly onSettled?: HostMethods["writeSupplements"];
+  /** Has fixed and metered payments settled by somebody else; the settler settles them itself when absent. */
+  readonly settleOutside?: HostMethods["settleOutside"];
   readonly onEvent?: (event: SettlerEvent | ThreadEvent) => void;
 };
 
@@ -62,7 +64,7 @@ const CLOSE_GRACE_MS = 5_000;
  * Throws what the first start throws: `settler_running`, `settler_options_invalid`, database errors.
  */
 export async function startSettler(options: StartOptions): Promise<Settler> {
-  const { nodeArgs, putBlob, checkpoint, onSettled, onEvent } = options;
+  const { nodeArgs, putBlob, checkpoint, onSettled, settleOutside, onEvent } = options;
   const settings: SettlerSettings = {
     databaseUrl: options.databaseUrl,
     rpcUrl: options.rpcUrl,
@@ -86,6 +88,7 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
       putBlob,
       checkpoint,
       writeSupplements: onSettled ?? (() => Promise.resolve([])),
+      settleOutside: settleOutside ?? (() => Promise.reject(new TypeError("Nobody else settles."))),
     };
     const link = createLink(
       {
@@ -102,7 +105,11 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     const gone = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
     void gone.then(() => link.sever());
     try {
-      await link.call("start", { settings, supplements: onSettled !== undefined });
+      await link.call("start", {
+        settings,
+        supplements: onSettled !== undefined,
+        outside: settleOutside !== undefined,
+      });
     } catch (error) {
       await worker.terminate();
       if (!isAssayError(error) || error.code !== "settler_gone") throw error;

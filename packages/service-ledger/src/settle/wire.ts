@@ -2,6 +2,7 @@ import type { LogCheckpoint, PreparedAnchor } from "../anchor/anchor.ts";
 import type { ReceiptLeaf } from "../anchor/tree.ts";
 import type { Hex } from "@assay/x402";
 import { createLink } from "./link.ts";
+import type { OutsideResult, SettleOutside } from "./ports.ts";
 import type { Wire } from "./link.ts";
 import type { SettlerSettings } from "./options.ts";
 import type { Refunded } from "./refunds.ts";
@@ -14,11 +15,17 @@ export type HostMethods = {
   readonly writeSupplements: (drafts: readonly SettlementDraft[]) => Promise<readonly number[]>;
   readonly putBlob: (bytes: Uint8Array) => Promise<void>;
   readonly checkpoint: (atLeast: number) => Promise<LogCheckpoint>;
+  readonly settleOutside: SettleOutside;
 };
 
 /** What the end that settles answers. */
 type SettlerMethods = {
-  readonly start: (argument: { readonly settings: SettlerSettings; readonly supplements: boolean }) => Promise<void>;
+  readonly start: (argument: {
+    readonly settings: SettlerSettings;
+    /** Whether the other end logs settlements, and has payments settled by somebody else. */
+    readonly supplements: boolean;
+    readonly outside?: boolean;
+  }) => Promise<void>;
   readonly status: () => Promise<SettlerStatus>;
   readonly payout: () => Promise<void>;
   readonly anchor: () => Promise<void>;
@@ -42,12 +49,15 @@ export function serveSettler(wire: Wire, onFenced: () => void): { readonly close
     settler = undefined;
   };
   const methods: SettlerMethods = {
-    async start({ settings, supplements }) {
+    async start({ settings, supplements, outside }) {
       settler = await runSettler(settings, {
         ...(supplements
           ? {
               writeSupplements: async (drafts) => (await link.call("writeSupplements", drafts)) as readonly number[],
             }
+          : {}),
+        ...(outside === true
+          ? { settleOutside: async (request) => (await link.call("settleOutside", request)) as OutsideResult }
           : {}),
         putBlob: async (bytes) => void (await link.call("putBlob", bytes)),
         checkpoint: async (atLeast) => (await link.call("checkpoint", atLeast)) as LogCheckpoint,
