@@ -485,6 +485,17 @@ describe.each(backends)("%s", (_name, many, open) => {
     });
   });
 
+  describe("statements whose plan is kept", () => {
+    it("answer by their values each time, side by side, and again after a refusal", async () => {
+      const halved = (by: number) =>
+        database.query("SELECT 12 / $1::int AS parts", [by], { plan: "contract_halved", timeoutMs: 5_000 });
+      const parts = async (by: number) => (await halved(by)).rows[0]?.["parts"];
+      expect(await Promise.all([1, 2, 3, 4, 6, 12].map(parts))).toEqual([12, 6, 4, 3, 2, 1]);
+      await expect(halved(0)).rejects.toEqual(code("database_error"));
+      for (let i = 0; i < 12; i++) expect(await parts(4)).toBe(3);
+    });
+  });
+
   describe("transactions", () => {
     it("roll back, pass on the error and leave the connection usable", async () => {
       const attempt = database.transaction(async (tx) => {

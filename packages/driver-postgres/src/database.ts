@@ -7,6 +7,11 @@ export type QueryAnswer = {
 export type QueryOptions = {
   /** Client-side limit for this statement, instead of the connection's. */
   readonly timeoutMs?: number;
+  /**
+   * A name that this text alone has, at most 63 bytes: each connection then parses and plans it once. For statements on the
+   * way to an answer, where that takes as long as carrying them out.
+   */
+  readonly plan?: string;
 };
 
 /**

@@ -135,6 +135,7 @@ async function run(
       text,
       // Without a `values` key `pg` uses the simple protocol, the only one that takes several statements.
       ...(values === undefined ? {} : { values: [...values] }),
+      ...(options?.plan === undefined ? {} : { name: options.plan }),
       ...(options?.timeoutMs === undefined ? {} : { query_timeout: options.timeoutMs }),
     });
     return { rows: answer.rows, rowCount: answer.rowCount ?? 0 };

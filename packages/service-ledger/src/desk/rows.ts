@@ -7,6 +7,9 @@ import { decodeInstruction } from "../instruction.ts";
 import type { Instruction, SettlementMode } from "../instruction.ts";
 
 const BOUNDED = { timeoutMs: STATEMENT_TIMEOUT_MS } as const;
+/** Statements that every paid call waits for. */
+const CLAIM_PAYMENT = { ...BOUNDED, plan: "assay_claim_payment" } as const;
+const CLAIM_VOUCHER = { ...BOUNDED, plan: "assay_claim_voucher" } as const;
 
 /** A payment that is to be nobody else's. */
 export type Claim = {
@@ -78,7 +81,7 @@ export async function claimPayment(
       claim.takenAtMs - DENY_MS,
       authorized,
     ],
-    BOUNDED,
+    CLAIM_PAYMENT,
   );
   return rows[0] && standingFrom(rows[0]);
 }
@@ -205,7 +208,7 @@ export async function claimVoucher(
       `{${own.map(({ paymentId }) => paymentId.slice(2)).join(",")}}`,
       `{${own.map(({ amountAtomic }) => amountAtomic).join(",")}}`,
     ],
-    BOUNDED,
+    CLAIM_VOUCHER,
   );
   const row = rows[0] ?? {};
   const outcome = OUTCOMES.find((name) => name === row["outcome"]);
