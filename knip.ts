@@ -10,12 +10,20 @@ const config: KnipConfig = {
         "scripts/*.mjs",
         "tests/system/go/make-log.ts",
         "tests/crash/{server,fleet}-child.ts",
+        "tests/system/*.mjs",
         "tests/service/remote/*-process.ts",
         "vitest.*.config.ts",
       ],
       project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
-      // Tests over the whole program take the version that driver-postgres pins.
-      ignoreDependencies: ["pg", "@hono/node-server", "@hono/zod-openapi"],
+      // Tests over the whole program take the version that driver-postgres pins, a client of x402's first version is
+      // installed apart, and what contracts are compiled and tested with is found by its path.
+      ignoreDependencies: [
+        "pg",
+        "@hono/node-server",
+        "@hono/zod-openapi",
+        "x402-fetch",
+        "@openzeppelin/contracts",
+      ],
     },
     "packages/*": src,
     // Programs of their own: children, and parents that tests start.
@@ -30,7 +38,7 @@ const config: KnipConfig = {
       ignoreDependencies: ["@ricky0123/vad-web", "onnxruntime-node", "onnxruntime-web"],
     },
     bench: {
-      entry: ["*.{ts,mjs}", "{infer,chat}/*.ts"],
+      entry: ["*.{ts,mjs}", "{infer,chat,money}/*.ts"],
       project: ["**/*.{ts,mjs}"],
       ignoreBinaries: ["taskset"],
       // The floor that a benchmark measures is the engine that driver-ort pins.

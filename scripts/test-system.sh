@@ -134,6 +134,24 @@ if [ "$passed" = 0 ] || { [ "$go_status" != 0 ] && [ "$failed" = 0 ]; }; then fa
 if [ "$failed" != 0 ]; then status=1; fi
 count go "$passed" "$failed"
 
+say "Contracts"
+# Each of the two comparisons is one check; of forge's tests, those that were skipped count as failed.
+passed=0 failed=0
+tally() { if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi; }
+tally node scripts/contracts.mjs --check
+tally node scripts/forge.mjs snapshot >"$work/gas.log" 2>&1
+tail -n 5 "$work/gas.log"
+forge_status=0
+node scripts/forge.mjs test >"$work/forge.log" 2>&1 || forge_status=$?
+totals=$(sed -E 's/\x1b\[[0-9;]*m//g' "$work/forge.log" |
+  sed -nE 's/^Ran [0-9]+ test suites? in .*: ([0-9]+) tests? passed, ([0-9]+) failed, ([0-9]+) skipped .*/\1 \2 \3/p' | tail -n 1)
+read -r ran bad skipped <<<"${totals:-0 0 0}"
+passed=$((passed + ran)) failed=$((failed + bad + skipped))
+if [ "$ran" = 0 ] || { [ "$forge_status" != 0 ] && [ "$bad" = 0 ]; }; then failed=$((failed + 1)); fi
+if [ "$forge_status" != 0 ]; then cat "$work/forge.log"; fi
+if [ "$failed" != 0 ]; then status=1; fi
+count contracts "$passed" "$failed"
+
 say "The database driver's contract over Debian's PostgreSQL"
 npx --no-install vitest run --project service packages/driver-postgres/src/contract.test.ts -t "PostgreSQL by URL" \
   --reporter=default --reporter=json --outputFile.json="$work/contract.json" || status=1

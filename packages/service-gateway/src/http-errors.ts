@@ -65,6 +65,7 @@ const STATUS: Readonly<Record<string, number>> = {
   database_read_only: 503,
   log_checkpoint_late: 503,
   model_digest_mismatch: 500,
+  log_tile_missing: 500,
   blob_store_unsafe: 500,
   log_full: 507,
   storage_full: 507,

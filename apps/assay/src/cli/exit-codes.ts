@@ -30,6 +30,7 @@ const USAGE: ReadonlySet<string> = new Set([
   "stdout_is_terminal",
   "policy_invalid",
   "spend_amount_invalid",
+  "wallet_passphrase_unusable",
 ]);
 
 /** An answer that cannot be shown to be what it says. */

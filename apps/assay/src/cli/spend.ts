@@ -219,7 +219,7 @@ export function paymentJson(payment: CallPayment | undefined): JsonValue {
 }
 
 /** An address as a flag or a document gives it. Throws `usage_invalid`. */
-export function addressIn(text: string): Address {
+function addressIn(text: string): Address {
   if (/^0x[0-9a-fA-F]{40}$/.test(text)) return text.toLowerCase() as Address;
   throw cliError("usage_invalid", `${JSON.stringify(text)} is no address.`, {
     hints: ["An address is 0x and 40 hexadecimal digits."],

@@ -44,7 +44,7 @@ export async function makeWallet(world: World, protection: Protection): Promise<
 }
 
 /** The text of the wallet's file. Throws `wallet_missing`. */
-export async function walletText(world: World): Promise<string> {
+async function walletText(world: World): Promise<string> {
   const bytes = await readIfThere(walletPath(world), MAX_WALLET_BYTES, "wallet");
   if (bytes) return new TextDecoder().decode(bytes);
   throw cliError("wallet_missing", "This home has no wallet to pay with.", {

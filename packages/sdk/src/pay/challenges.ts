@@ -12,7 +12,7 @@ export type Challenges = {
   readonly forget: (request: PricedRequest) => void;
 };
 
-export type PricedRequest = { readonly method: string; readonly url: string; readonly body: Uint8Array | undefined };
+type PricedRequest = { readonly method: string; readonly url: string; readonly body: Uint8Array | undefined };
 
 type Entry = {
   readonly sizes: Map<string, ParsedQuote>;

@@ -4,7 +4,7 @@ import { DEPOSIT_CALLS, HOUR_MS, MAX_CHANNELS } from "./limits.ts";
 import type { KeptChannel, PayState, PayStore } from "./state.ts";
 
 /** What a voucher is to be signed for. */
-export type VoucherPlan = {
+type VoucherPlan = {
   /** The sum that the voucher promises, at least what was charged, what is under way, and this. Atomic units. */
   readonly maxClaimable: bigint;
   /** What has to be deposited with it; undefined when the balance holds it. */
@@ -33,7 +33,7 @@ export type ChannelFacts = {
 };
 
 /** Where the other side says that a channel stands, the signature checked. */
-export type ChannelStand = { readonly charged: bigint; readonly signed: bigint; readonly balance: bigint };
+type ChannelStand = { readonly charged: bigint; readonly signed: bigint; readonly balance: bigint };
 
 /** A payer's channels: many requests at once on each. */
 export type ChannelBook = {

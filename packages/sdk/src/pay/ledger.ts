@@ -4,7 +4,7 @@ import { BUCKET_MS, HOUR_MS, MAX_SPENDS } from "./limits.ts";
 import type { PayState, PayStore, Spend } from "./state.ts";
 
 /** What is about to be signed for. */
-export type Reservation = {
+type Reservation = {
   readonly id: string;
   readonly host: string;
   readonly network: Network;

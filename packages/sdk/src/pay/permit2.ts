@@ -5,7 +5,7 @@ import { isChainFailure } from "./rpc.ts";
 import type { ChainReader } from "./rpc.ts";
 
 /** How a payment by Permit2 can be made. */
-export type Permit2Way = { readonly sponsored?: Eip2612Permit };
+type Permit2Way = { readonly sponsored?: Eip2612Permit };
 
 /** What a payer knows of Permit2: allowances, and permits that are still on their way to the chain. */
 export type Permit2Desk = {

@@ -219,7 +219,7 @@ export const USDC = {
   domain: { name: "USDC", version: "2" },
 };
 export const SELLER: Address = "0x1111111111111111111111111111111111111111";
-export const FACILITATOR: Address = "0x2222222222222222222222222222222222222222";
+const FACILITATOR: Address = "0x2222222222222222222222222222222222222222";
 
 export function requirementOf(
   scheme: PaymentRequirements["scheme"],

@@ -10,7 +10,7 @@ import { DEFAULT_WITHDRAW_DELAY_S, MAX_TIMEOUT_SECONDS, MIN_DEPOSIT_QUOTES } fro
 import type { DeskModules, DeskOptions } from "./modules.ts";
 
 /** What a quote stands on. The listings are those of its moment: a price that changes meanwhile changes nothing. */
-export type Terms = {
+type Terms = {
   readonly token: TokenInfo;
   readonly listings: ReadonlyMap<ListingSubject, Listing>;
   readonly payTo: Address;

@@ -41,17 +41,17 @@ export const ASY = {
   eip2612: true,
 } as const;
 export const OPERATOR = addressAt(0x0b);
-export const BATCHER = addressAt(0xba7c);
+const BATCHER = addressAt(0xba7c);
 
 /** A log in memory: what was appended is durable. */
-export type TestLog = {
+type TestLog = {
   readonly records: PaidRecord[];
   readonly size: () => number;
   readonly readRange: (from: number, limit: number) => Promise<readonly StoredRecord[]>;
   readonly decode: (record: StoredRecord) => PaidRecord;
 };
 
-export function createLog(): TestLog {
+function createLog(): TestLog {
   const records: PaidRecord[] = [];
   const nothing = new Uint8Array();
   return {
@@ -76,7 +76,7 @@ export function createLog(): TestLog {
 }
 
 /** A chain that says what it was told. */
-export type TestChain = DeskChain & {
+type TestChain = DeskChain & {
   /** Replaces what is said of payers; `down` makes every question fail. */
   facts: Partial<FactsFound>;
   channelFacts: Partial<ChannelFacts>;
@@ -85,7 +85,7 @@ export type TestChain = DeskChain & {
   asked: number;
 };
 
-export function createTestChain(): TestChain {
+function createTestChain(): TestChain {
   const answer = <T>(value: () => T): Promise<T> => {
     chain.asked++;
     return chain.down ? Promise.reject(chain.down) : Promise.resolve(value());
@@ -237,7 +237,7 @@ export async function openShop(
   };
 }
 
-export function fingerprintOf(body: string): Uint8Array {
+function fingerprintOf(body: string): Uint8Array {
   return new Uint8Array(createHash("sha256").update(body).digest());
 }
 
