@@ -17,13 +17,7 @@ const config: KnipConfig = {
       project: ["scripts/**/*.mjs", "tests/**/*.ts", "*.ts"],
       // Tests over the whole program take the version that driver-postgres pins, a client of x402's first version is
       // installed apart, and what contracts are compiled and tested with is found by its path.
-      ignoreDependencies: [
-        "pg",
-        "@hono/node-server",
-        "@hono/zod-openapi",
-        "x402-fetch",
-        "@openzeppelin/contracts",
-      ],
+      ignoreDependencies: ["pg", "@hono/node-server", "@hono/zod-openapi", "x402-fetch", "@openzeppelin/contracts"],
     },
     "packages/*": src,
     // Programs of their own: children, and parents that tests start.
