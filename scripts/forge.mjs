@@ -9,17 +9,22 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const room = join(root, "contracts");
 
-/** The native program, which npm brings for the platform it runs on. */
+/**
+ * The native program. It is no dependency, because npm has it for some platforms only and it is larger than everything
+ * else here: `npm run test:system` installs it apart and names the folder in ASSAY_FORGE_DIRECTORY.
+ */
 function binary() {
+  const folder = process.env.ASSAY_FORGE_DIRECTORY;
+  const from = folder ? join(folder, "package.json") : import.meta.url;
   const platform = { linux: "linux", darwin: "darwin", win32: "win32" }[process.platform];
   const machine = { x64: "amd64", arm64: "arm64" }[process.arch];
   const ending = process.platform === "win32" ? ".exe" : "";
   const name = `@foundry-rs/forge-${platform}-${machine}/bin/forge${ending}`;
   try {
-    return createRequire(import.meta.url).resolve(name);
+    return createRequire(from).resolve(name);
   } catch {
     throw new Error(
-      `${name} is not installed: npm has no forge for ${process.platform} ${process.arch}, or was run with --omit=optional.`,
+      `${name} is not installed. Run: npm install --prefix FOLDER @foundry-rs/forge@1.7.1, and set ASSAY_FORGE_DIRECTORY=FOLDER.`,
     );
   }
 }

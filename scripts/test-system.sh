@@ -60,33 +60,28 @@ for one in "$venv" "$text_venv"; do
   "$one/bin/pip" freeze --disable-pip-version-check | grep -iE '^(cryptography|tritonclient|open-inference|openai|opengradient)' || true
 done
 
-say "llama.cpp for Node"
-# Its CPU build alone: the packages with graphics binaries are ten times its size, and none of its scripts runs.
-llama_packages=(node-llama-cpp@3.22.1 "@node-llama-cpp/linux-$(node -p process.arch)@3.22.1")
-llama=$cache/llama-$(printf '%s\n' "${llama_packages[@]}" | sha256sum | cut -c1-16)
-if [ ! -e "$llama/complete" ]; then
-  rm -rf "$llama"
-  mkdir -p "$llama"
-  printf '{ "private": true }\n' >"$llama/package.json"
-  npm install --prefix "$llama" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error "${llama_packages[@]}"
-  touch "$llama/complete"
-fi
-echo "${llama_packages[*]}"
-export ASSAY_LLAMA_DIRECTORY=$llama
-
-say "x402's client of the first version"
-# Deprecated, and in use: what it pulls in is ten times this project, so it is installed apart and none of its scripts runs.
-v1_package=x402-fetch@1.2.0
-v1=$cache/x402-v1-$(printf '%s' "$v1_package" | sha256sum | cut -c1-16)
-if [ ! -e "$v1/complete" ]; then
-  rm -rf "$v1"
-  mkdir -p "$v1"
-  printf '{ "private": true }\n' >"$v1/package.json"
-  npm install --prefix "$v1" --ignore-scripts --no-audit --no-fund --loglevel=error "$v1_package"
-  touch "$v1/complete"
-fi
-echo "$v1_package"
-export ASSAY_X402_V1_DIRECTORY=$v1
+say "What npm brings apart"
+# Prints the folder where packages are installed that are too large for everybody's `npm ci`; none of their scripts runs.
+apart() {
+  local name=$1 folder
+  shift
+  folder=$cache/$name-$(printf '%s\n' "$@" | sha256sum | cut -c1-16)
+  if [ ! -e "$folder/complete" ]; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    printf '{ "private": true }\n' >"$folder/package.json"
+    npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error "$@" >&2 || return 1
+    touch "$folder/complete"
+  fi
+  echo "$folder"
+}
+# llama.cpp's CPU build alone: the packages with graphics binaries are ten times its size.
+ASSAY_LLAMA_DIRECTORY=$(apart llama --omit=optional node-llama-cpp@3.22.1 "@node-llama-cpp/linux-$(node -p process.arch)@3.22.1")
+# x402's client of the first version: deprecated, and in use.
+ASSAY_X402_V1_DIRECTORY=$(apart x402-v1 x402-fetch@1.2.0)
+ASSAY_FORGE_DIRECTORY=$(apart forge @foundry-rs/forge@1.7.1)
+export ASSAY_LLAMA_DIRECTORY ASSAY_X402_V1_DIRECTORY ASSAY_FORGE_DIRECTORY
+du -sh "$ASSAY_LLAMA_DIRECTORY" "$ASSAY_X402_V1_DIRECTORY" "$ASSAY_FORGE_DIRECTORY" | awk '{ print $1 }' | paste -sd' '
 
 say "A throw-away PostgreSQL"
 bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin | sort -V | tail -n 1)
