@@ -86,3 +86,4 @@ export type {
   Quote,
 } from "./payments.ts";
 export * from "./payment-documents.ts";
+export { bodyOf } from "./bounded-body.ts";

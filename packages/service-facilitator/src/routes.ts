@@ -3,7 +3,7 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { AssayError, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { withRetryAfter } from "@assay/protocol";
+import { bodyOf, withRetryAfter } from "@assay/protocol";
 import type { Callers } from "./callers.ts";
 import { FACILITATOR_LIMITS } from "./limits.ts";
 import { problemOf, tokenRequired } from "./problem.ts";
@@ -162,22 +162,6 @@ function invalid(why: string, cause?: unknown): AssayError<"facilitator_request_
 
 function isObject(value: JsonValue | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** A request's body within its limit. Throws `request_too_large` without reading on. */
-async function bodyOf(request: Request, maxBytes: number): Promise<Uint8Array> {
-  const tooLarge = (): AssayError =>
-    new AssayError("request_too_large", `The request's body is larger than ${maxBytes} bytes.`);
-  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw tooLarge();
-  if (!request.body) return new Uint8Array();
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > maxBytes) throw tooLarge();
-    chunks.push(chunk);
-  }
-  return new Uint8Array(Buffer.concat(chunks, size));
 }
 
 function count(context: Context, name: string): number | undefined {

@@ -3,13 +3,20 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { AssayError, bytesToHex, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { heartbeatSchema, joinSchema, keysetSchema, NODE_LIMITS, parseValue, statementsSchema } from "@assay/protocol";
+import {
+  bodyOf,
+  heartbeatSchema,
+  joinSchema,
+  keysetSchema,
+  NODE_LIMITS,
+  parseValue,
+  statementsSchema,
+} from "@assay/protocol";
 import type { Beaten, BlobStore, JoinWire } from "@assay/protocol";
 import type { Auth } from "../auth.ts";
 import type { LogState } from "../log-state.ts";
 import * as schema from "../schemas.ts";
 import type { Admission } from "./admission.ts";
-import { bodyOf } from "./body.ts";
 import { subjectOf } from "./keysets.ts";
 import type { NodeRegistry, Party } from "./registry.ts";
 import type { createOffers } from "./statements.ts";

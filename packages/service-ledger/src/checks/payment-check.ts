@@ -6,6 +6,7 @@ import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } from "viem";
 import type { ChainReceipt } from "../settle/ports.ts";
 import { plainTopics, searchBack } from "../settle/search.ts";
+import type { ChannelTuple } from "../settle/voucher.ts";
 import { outcome } from "./tools.ts";
 import type { CheckTools } from "./tools.ts";
 
@@ -227,17 +228,7 @@ function claimsIn(data: Hex, depth = 0) {
 }
 
 type Claims = readonly {
-  readonly voucher: {
-    readonly channel: {
-      readonly payer: Hex;
-      readonly payerAuthorizer: Hex;
-      readonly receiver: Hex;
-      readonly receiverAuthorizer: Hex;
-      readonly token: Hex;
-      readonly withdrawDelay: number;
-      readonly salt: Hex;
-    };
-  };
+  readonly voucher: { readonly channel: ChannelTuple };
   readonly totalClaimed: bigint;
 }[];
 

@@ -15,7 +15,7 @@ export type ChannelClaim = {
 };
 
 /** A channel as the contract's structs have it. */
-export function channelTuple(channel: ChannelConfig): {
+export type ChannelTuple = {
   readonly payer: Hex;
   readonly payerAuthorizer: Hex;
   readonly receiver: Hex;
@@ -23,13 +23,16 @@ export function channelTuple(channel: ChannelConfig): {
   readonly token: Hex;
   readonly withdrawDelay: number;
   readonly salt: Hex;
-} {
+};
+
+/** The struct of a channel. */
+export function channelTuple(channel: ChannelConfig): ChannelTuple {
   return { ...channel, salt: toHex(channel.salt) };
 }
 
 /** A claim as the contract's structs have it. */
 export function claimTuple(claim: ChannelClaim): {
-  readonly voucher: { readonly channel: ReturnType<typeof channelTuple>; readonly maxClaimableAmount: bigint };
+  readonly voucher: { readonly channel: ChannelTuple; readonly maxClaimableAmount: bigint };
   readonly signature: Hex;
   readonly totalClaimed: bigint;
 } {
