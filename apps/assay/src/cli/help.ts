@@ -1,8 +1,22 @@
 import type { Command, RouteMap, StricliIntegration } from "@stricli/core";
 import { pageOf } from "./command.ts";
 import type { CliContext } from "./command.ts";
+import { EXIT } from "./exit-codes.ts";
 import { facts } from "./style.ts";
 import type { Style } from "./style.ts";
+
+/** What a script can tell apart, in the order of {@link EXIT}. */
+const EXIT_CODES: readonly (readonly [string, string])[] = [
+  [`${EXIT.done}`, "Done; of a receipt: verified"],
+  [`${EXIT.failed}`, "Failed"],
+  [`${EXIT.usage}`, "Used wrongly: a flag, an input, the environment"],
+  [`${EXIT.evidenceFailed}`, "The evidence does not hold"],
+  [`${EXIT.inconclusive}`, "Inconclusive: nothing failed, and something is missing"],
+  [`${EXIT.payment}`, "Payment required, or refused by your limits"],
+  [`${EXIT.denied}`, "Denied"],
+  [`${EXIT.nodeUnavailable}`, "Nobody there who could do it now: gateway, chain, engine"],
+  [`${EXIT.interrupted}`, "Interrupted"],
+];
 
 type Target = Command<CliContext> | RouteMap<CliContext>;
 
@@ -36,6 +50,8 @@ function helpText(target: Target, prefix: readonly string[], style: Style): stri
       `  ${name} COMMAND`,
       heading("Commands"),
       facts(commands, style),
+      // Of the program as a whole, and not again of each group.
+      ...(prefix.length === 1 ? [heading("Exit codes"), facts(EXIT_CODES, style)] : []),
       "",
       style.faint(`  ${name} COMMAND --help says more. Every command takes --json, --quiet and --debug.`),
     ].join("\n");
