@@ -46,7 +46,10 @@ try {
   await client.admin({ method: "PUT", path: `/v1/prices/${encodeURIComponent(`model:${MODEL}`)}`, body: price });
 
   let answers = 0;
+  /** Answers of each second. */
+  const bySecond: number[] = [];
   const beganMs = performance.now();
+  let startMs = beganMs;
   const payers = await startPayers({
     url,
     rpcUrl,
@@ -55,9 +58,13 @@ try {
     lanes: 1,
     model: MODEL,
     loseEvery: 0,
-    onAnswer: () => void answers++,
+    onAnswer: () => {
+      answers++;
+      const second = Math.floor((performance.now() - startMs) / 1000);
+      bySecond[second] = (bySecond[second] ?? 0) + 1;
+    },
   });
-  const startMs = performance.now();
+  startMs = performance.now();
   const givenMoneyMs = startMs - beganMs;
   let downMs = 0;
   for (let kill = 1; kill <= KILLS; kill++) {
@@ -112,6 +119,7 @@ lost       ${judged.lost.length}
 doubled    ${judged.doubled.length}
 
 answers/s  ${(inTime / (tookMs / 1000)).toFixed(0)} over all of the time, ${(inTime / ((tookMs - downMs) / 1000)).toFixed(0)} while payments were taken (${(downMs / 1000).toFixed(1)} s were not)
+in each     ${Array.from(bySecond, (count) => count ?? 0).join(" ")}
 heard beside answers, each followed by another try with the same payment:`);
   for (const [what, times] of [...heard].toSorted(([, a], [, b]) => b - a)) console.log(`  ${times} x ${what}`);
   for (const fault of [...judged.lost, ...judged.doubled].slice(0, 20)) console.log(fault.slice(0, 2000));

@@ -5,7 +5,20 @@ import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const all = ["tensors", "verify", "log", "receipts", "ort", "infer", "chat", "llm", "router", "payments", "start"];
+const all = [
+  "tensors",
+  "verify",
+  "log",
+  "receipts",
+  "ort",
+  "infer",
+  "chat",
+  "llm",
+  "router",
+  "payments",
+  "start",
+  "pay-chaos",
+];
 const wanted = process.argv.slice(2).length > 0 ? process.argv.slice(2) : all;
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {

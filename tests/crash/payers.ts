@@ -67,6 +67,7 @@ export type PayersOptions = {
 export const FUNDS = 50_000_000n;
 const ALLOWED = 40_000_000n;
 const LIMITS = { perCall: "1", perHour: "1000", perDeposit: "40" };
+/** Least time between two tries, milliseconds. */
 const RETRY_MS = 150;
 const TOKEN = parseAbi(["function mint(address,uint256)", "function approve(address,uint256)"]);
 const suite = nativeEvmSuite();
@@ -134,7 +135,8 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
       return fetchFor(call)(to, init);
     };
 
-  const attempt = async (payer: Payer, call: PaidCall): Promise<void> => {
+  /** Tries once; the time to wait before the next try, milliseconds, when there has to be one. */
+  const attempt = async (payer: Payer, call: PaidCall): Promise<number> => {
     const response = await payer.send(recording(call), `${url}/v2/models/${encodeURIComponent(model)}/infer`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -145,13 +147,14 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
       const what = `${response.status} ${codeIn(body)}`;
       call.history.push(what);
       hear(what);
-      return;
+      return Number(response.headers.get("retry-after") ?? 0) * 1000 * (0.5 + Math.random());
     }
     const id = payer.paymentOf(response)?.paymentId;
     const payment = [...call.sent.values()].find(({ paymentId }) => paymentId === id);
     if (!payment) throw new Error("An answer was given for no payment.");
     call.answered = { payment, body, receiptId: response.headers.get("assay-receipt-id") ?? "" };
     options.onAnswer?.(call);
+    return 0;
   };
 
   let next = 0;
@@ -167,12 +170,11 @@ export async function startPayers(options: PayersOptions): Promise<Payers> {
       };
       calls.push(call);
       while (!call.answered && !stopping.signal.aborted) {
-        try {
-          await attempt(payer, call);
-        } catch (error) {
+        const waitMs = await attempt(payer, call).catch((error: unknown) => {
           hear(nameOf(error));
-        }
-        if (!call.answered) await pause(RETRY_MS);
+          return 0;
+        });
+        if (!call.answered) await pause(Math.max(RETRY_MS, waitMs));
       }
       if (options.thinkMs !== undefined) await pause(options.thinkMs);
     }
