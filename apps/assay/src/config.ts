@@ -150,6 +150,28 @@ const VARIABLES = {
     example: "0x0000000000000000000000000000000000000001",
     says: ["Address that is paid for what has no payees of its own. Required with an RPC address."],
   },
+  ASSAY_FACILITATOR_URL: {
+    schema: z
+      .string()
+      .max(2048)
+      .refine((value) => /^https?:\/\//.test(value) && URL.canParse(value), "must be an http or https address")
+      .optional(),
+    example: "https://facilitator.example",
+    says: [
+      "x402 facilitator of somebody else that settles payments in this gateway's place. What it says is checked on the",
+      "chain. Not set, this gateway settles them itself, many in one transaction.",
+    ],
+  },
+  ASSAY_FACILITATOR_TOKEN: {
+    schema: z
+      .string()
+      .max(4096)
+      .regex(/^[\x21-\x7e]+$/, "must be a token: visible characters without spaces")
+      .transform((value) => new Secret(value))
+      .optional(),
+    example: "a-token-of-that-facilitator",
+    says: ["Bearer token for that facilitator."],
+  },
   ASSAY_WALLET_PASSPHRASE: {
     schema: z
       .string()
@@ -193,6 +215,8 @@ export type Config = {
   readonly chainFile: string | undefined;
   readonly chainKeys: string | undefined;
   readonly payTo: `0x${string}` | undefined;
+  readonly facilitatorUrl: string | undefined;
+  readonly facilitatorToken: Secret | undefined;
   readonly llamaDirectory: string | undefined;
   readonly logLevel: (typeof LOG_LEVELS)[number] | undefined;
 };
@@ -209,6 +233,8 @@ const configSchema = z.object({
   ASSAY_CHAIN_FILE: VARIABLES.ASSAY_CHAIN_FILE.schema,
   ASSAY_CHAIN_KEYS: VARIABLES.ASSAY_CHAIN_KEYS.schema,
   ASSAY_PAY_TO: VARIABLES.ASSAY_PAY_TO.schema,
+  ASSAY_FACILITATOR_URL: VARIABLES.ASSAY_FACILITATOR_URL.schema,
+  ASSAY_FACILITATOR_TOKEN: VARIABLES.ASSAY_FACILITATOR_TOKEN.schema,
   ASSAY_LLAMA_DIRECTORY: VARIABLES.ASSAY_LLAMA_DIRECTORY.schema,
   ASSAY_LOG_LEVEL: VARIABLES.ASSAY_LOG_LEVEL.schema,
 });
@@ -246,6 +272,8 @@ export function parseConfig(environment: Readonly<Record<string, string | undefi
     chainFile: data.ASSAY_CHAIN_FILE,
     chainKeys: data.ASSAY_CHAIN_KEYS,
     payTo: data.ASSAY_PAY_TO,
+    facilitatorUrl: data.ASSAY_FACILITATOR_URL,
+    facilitatorToken: data.ASSAY_FACILITATOR_TOKEN,
     llamaDirectory: data.ASSAY_LLAMA_DIRECTORY,
     logLevel: data.ASSAY_LOG_LEVEL,
   };

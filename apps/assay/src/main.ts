@@ -85,6 +85,14 @@ function moneyOf(config: Config): Omit<MoneyConfig, "eager"> | undefined {
   const common = {
     settler: { entry: settler.childEntry, ...(settler.nodeArgs ? { nodeArgs: settler.nodeArgs } : {}) },
     ...(config.payTo === undefined ? {} : { payTo: config.payTo }),
+    ...(config.facilitatorUrl === undefined
+      ? {}
+      : {
+          outside: {
+            url: config.facilitatorUrl,
+            ...(config.facilitatorToken ? { authorization: `Bearer ${config.facilitatorToken.reveal()}` } : {}),
+          },
+        }),
   };
   const file = config.chainFile === undefined ? {} : { file: resolve(config.chainFile) };
   if (chain === "31337" || chain === "84532" || chain === "8453")

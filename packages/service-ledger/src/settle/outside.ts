@@ -39,7 +39,7 @@ export function isOutside(
  * the chain, asked by us, shows the transfer. While the outcome is not known, the same request is sent again.
  */
 export function createOutsideHandler(modules: OutsideModules): JobHandler {
-  const { database, chain, contracts, suite, settleOutside, confirmations, pollMs, now, onEvent } = modules;
+  const { database, chain, suite, settleOutside, confirmations, pollMs, now, onEvent } = modules;
 
   async function settle(row: PaymentRow): Promise<void> {
     // A try before this one may have had an effect that nobody told of.

@@ -15,6 +15,7 @@ import type { ChainPlace } from "./chain-place.ts";
 import { openFacilitator } from "./facilitate.ts";
 import type { FacilitatorSettings } from "./facilitate.ts";
 import type { MoneyConfig, MoneyModules } from "./open-money.ts";
+import { settledByOutside } from "./outside.ts";
 
 /** Desk, settler and facilitator over one chain and one database. */
 export type OpenLedger = {
@@ -34,6 +35,10 @@ export type LedgerParts = Omit<MoneyModules, "database" | "onRunning"> & {
   readonly database: Database;
   readonly databaseUrl: string;
   readonly facilitating: FacilitatorSettings;
+  /** Settles fixed and metered payments in the settler's place. */
+  readonly outside: Facilitator | undefined;
+  /** Ends what waits for others. */
+  readonly signal: AbortSignal;
 };
 
 /** Opens them: resolves once the ledger has read what is in the log, and payments can be taken. */
@@ -55,6 +60,11 @@ export async function openLedger(
       // Accounts that are not deployed yet may sign where their factory is known.
       ...(place.development ? { factories: [testWalletFactoryAddress] } : {}),
     });
+    const settledBy =
+      parts.outside &&
+      (await settledByOutside(parts.outside, deployments.network, parts.signal, (error) =>
+        logger.warn({ err: describe(error) }, "the facilitator that settles is away"),
+      ));
     let settler: Settler | undefined;
     const desk = createDesk(
       {
@@ -73,7 +83,8 @@ export async function openLedger(
       {
         deployments,
         payTo: place.payTo,
-        receiverAuthorizer: accounts.authorizer.address,
+        // Whoever lets somebody else settle has no account of its own to open and claim channels with.
+        ...(settledBy ? { settledBy } : { receiverAuthorizer: accounts.authorizer.address }),
         gateway: gatewayName(parts),
         bootId: randomUUID(),
         ...(config.maxUnsettledPerPayer ? { maxUnsettledPerPayer: config.maxUnsettledPerPayer } : {}),
@@ -107,7 +118,7 @@ async function openSettler(
   { settler, settling = {} }: Pick<MoneyConfig, "settler" | "settling">,
   parts: LedgerParts,
 ): Promise<Settler> {
-  const { place, log, blobs, logger } = parts;
+  const { place, log, blobs, logger, outside } = parts;
   const { deployments, accounts } = place;
   // A settlement that is in the log already is found through the index, and not stated twice.
   await parts.indexed();
@@ -124,6 +135,7 @@ async function openSettler(
       const { size, root } = await log.checkpoint({ atLeast });
       return { size, root };
     },
+    ...(outside ? { settleOutside: ({ payload, requirements }) => outside.settle(payload, requirements) } : {}),
     onSettled: (drafts) => writeSupplements(parts, drafts),
     onEvent: (event) => {
       const quiet = event.type === "transaction" || event.type === "batch_built" || event.type === "batch_posted";

@@ -18,6 +18,7 @@ import {
 } from "@assay/service-ledger";
 import type { SettlerOptions } from "@assay/service-ledger";
 import type { CryptoSuite } from "@assay/core";
+import { createExternalFacilitator } from "@assay/service-facilitator";
 import type { Callers, Facilitator } from "@assay/service-facilitator";
 import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
@@ -28,6 +29,7 @@ import type { ChainConfig, ChainPlace } from "./chain-place.ts";
 import { deferFacilitator, readFacilitatorSettings } from "./facilitate.ts";
 import { openLedger } from "./open-ledger.ts";
 import type { OpenLedger } from "./open-ledger.ts";
+import type { OutsideConfig } from "./outside.ts";
 import { ledgerReports } from "./reports.ts";
 
 /** What payments are set up with. */
@@ -38,6 +40,8 @@ export type MoneyConfig = {
   /** The settler's program, and the arguments its thread needs. */
   readonly settler: { readonly entry: string; readonly nodeArgs?: readonly string[] };
   readonly settling?: SettlerOptions;
+  /** Somebody else's facilitator that settles fixed and metered payments; this gateway does when absent. */
+  readonly outside?: OutsideConfig;
   /** Whether the chain is opened at once; otherwise when something has a price, or somebody asks for it. */
   readonly eager?: boolean;
   /** By symbol, smallest units: what one payer may owe that no block has yet. */
@@ -130,6 +134,8 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     remove: async (subject) => changed(await list.remove(subject)),
   };
   const facilitating = await readFacilitatorSettings(at("facilitator.json"));
+  const outside = config.outside && createExternalFacilitator({ endpoints: [config.outside] });
+  const ending = new AbortController();
   const evm = nativeEvmSuite();
   const undo: (() => Promise<unknown>)[] = [];
   let running: Running | undefined;
@@ -152,7 +158,17 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
   let ledger: OpenLedger | undefined;
   const over = async (place: ChainPlace): Promise<Running> => {
     const { database, url } = await modules.database;
-    ledger = await openLedger(config, { ...modules, evm, listings, place, database, databaseUrl: url, facilitating });
+    ledger = await openLedger(config, {
+      ...modules,
+      evm,
+      listings,
+      place,
+      database,
+      databaseUrl: url,
+      facilitating,
+      outside,
+      signal: ending.signal,
+    });
     running = { place, database, ...ledger };
     modules.onRunning();
     return running;
@@ -279,6 +295,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     status: () => running?.desk.status() ?? { open: 0, lag: 0 },
     close() {
       closing ??= (async () => {
+        ending.abort();
         await beginning?.catch(() => undefined);
         await ledger?.close();
         for (const step of undo.splice(0).toReversed()) await step().catch(warn("payments did not close cleanly"));
