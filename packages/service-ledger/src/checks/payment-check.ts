@@ -102,25 +102,18 @@ function checkMoved(
     .filter(({ paymentId }) => paymentId === claim.paymentId);
   const event = events.find(({ ok }) => ok);
   if (event) {
-    const compared: readonly (readonly [string, string, string])[] = [
-      ["payer", claim.payer, event.payer],
-      ["asset", claim.asset, event.token],
-      ["amount", claim.amountAtomic, event.amount.toString()],
-      ["payTo", claim.payTo ?? event.payTo, event.payTo],
-      ["receipt", `0x${bytesToHex(serviceDigest)}`, event.receiptDigest],
+    const compared: readonly (readonly [code: string, what: string, stated: string, found: string])[] = [
+      ["payment_payer_mismatch", "payer", claim.payer, event.payer],
+      ["payment_asset_mismatch", "asset", claim.asset, event.token],
+      ["payment_amount_mismatch", "amount", claim.amountAtomic, event.amount.toString()],
+      ["payment_pay_to_mismatch", "payTo", claim.payTo ?? event.payTo, event.payTo],
+      ["payment_receipt_mismatch", "receipt", `0x${bytesToHex(serviceDigest)}`, event.receiptDigest],
     ];
-    const other = compared.find(([, stated, found]) => stated.toLowerCase() !== found.toLowerCase());
-    if (other)
-      return outcome(
-        "fail",
-        `payment_${snake(other[0])}_mismatch`,
-        `The chain has another ${other[0]} of the payment.`,
-        {
-          ...facts,
-          stated: other[1],
-          found: other[2],
-        },
-      );
+    const other = compared.find(([, , stated, found]) => stated.toLowerCase() !== found.toLowerCase());
+    if (other) {
+      const [code, what, stated, found] = other;
+      return outcome("fail", code, `The chain has another ${what} of the payment.`, { ...facts, stated, found });
+    }
     return outcome("pass", "payment_settled", "The chain has the payment, and the payment names this receipt.", {
       ...facts,
       payer: claim.payer,
@@ -234,9 +227,4 @@ type Claims = readonly {
 
 function lower(address: string): Address {
   return address.toLowerCase() as Address;
-}
-
-/** `payTo` is `pay_to`. */
-function snake(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
