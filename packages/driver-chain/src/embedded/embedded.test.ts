@@ -281,6 +281,24 @@ describe("a process that is killed", () => {
     expect(await chainProcesses(directory)).toEqual([]);
   });
 
+  it("leaves a node that may end while it is taken over: then another is started with what it saved", async () => {
+    const directory = fresh();
+    const pid = await orphan(directory, 30);
+    const lease = readFileSync(join(directory, "lease"), "utf8");
+    const opening = start(directory);
+    // From here on the watchdog of the process before does nothing to it, and everything else still can.
+    await vi.waitFor(() => expect(readFileSync(join(directory, "lease"), "utf8")).not.toBe(lease), {
+      timeout: 20_000,
+      interval: 1,
+    });
+    process.kill(pid, "SIGKILL");
+    const chain = await opening;
+    await vi.waitFor(async () => expect((await chain.status()).running).toBe(true), { timeout: 10_000 });
+    expect((await chain.status()).pid).not.toBe(pid);
+    await chain.close();
+    expect(await chainProcesses(directory)).toEqual([]);
+  });
+
   it("leaves a node that ends by itself, with its state written, when nobody comes", async () => {
     const directory = fresh();
     const pid = await orphan(directory, 0);

@@ -163,15 +163,23 @@ async function open(
 
   /** Puts everything in place that a chain of ours has; what is there already is left as it is. */
   async function prepare(node: ChainNode): Promise<Deployments> {
+    // First, so that a process that is killed in the midst of this leaves no node for ever, and one that took over a node
+    // does not see it ended by the watchdog of the process before.
+    await watchdog?.dismiss();
+    watchdog = await startWatchdog(directory, node.pid, options.orphanGraceS ?? ORPHAN_GRACE_S);
     const rpc = nodeTransport(node.port);
     lineage = await claimLineage(rpc);
     const placed = await placeContracts(rpc, profile, keys);
     await saveState(files, await rpc.request("anvil_dumpState", []));
     await writeRunFile(directory, { pid: node.pid, port: node.port, chainId: profile, lineage });
     await writeWhole(join(directory, "deployments.json"), `${JSON.stringify(placed, undefined, 2)}\n`);
-    await watchdog?.dismiss();
-    watchdog = await startWatchdog(directory, node.pid, options.orphanGraceS ?? ORPHAN_GRACE_S);
     return placed;
+  }
+
+  async function abandon(node: ChainNode): Promise<void> {
+    await stopNode(node, STOP_GRACE_MS);
+    await watchdog?.dismiss();
+    watchdog = undefined;
   }
 
   async function startPrepared(port: number | undefined): Promise<{ node: ChainNode; deployments: Deployments }> {
@@ -179,14 +187,24 @@ async function open(
     try {
       return { node, deployments: await prepare(node) };
     } catch (error) {
-      await stopNode(node, STOP_GRACE_MS);
+      await abandon(node);
+      throw error;
+    }
+  }
+
+  /** Takes over a node; undefined when it ends meanwhile: its watchdog may have been about to end it. */
+  async function adopt(found: ChainNode): Promise<{ node: ChainNode; deployments: Deployments } | undefined> {
+    try {
+      return { node: found, deployments: await prepare(found) };
+    } catch (error) {
+      await abandon(found);
+      if (error instanceof AssayError && error.code === "chain_unavailable") return undefined;
       throw error;
     }
   }
 
   const found = await findRunning(directory, options, known);
-  const first =
-    found === undefined ? await startPrepared(known?.port) : { node: found, deployments: await prepare(found) };
+  const first = (found && (await adopt(found))) ?? (await startPrepared(known?.port));
   const deployments = first.deployments;
   let node: ChainNode | undefined = first.node;
   let last: ChainNode = first.node;
@@ -273,7 +291,7 @@ async function open(
     development: true,
     deployments,
     lineage: () => lineage,
-    adopted: found !== undefined,
+    adopted: first.node === found,
     fund: (address, funding) =>
       inTurn(async () => {
         await fundAccount(rpc, deployments, keys.deployer, address, funding);
