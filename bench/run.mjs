@@ -16,6 +16,9 @@ const all = [
   "llm",
   "router",
   "payments",
+  "paid",
+  "gas",
+  "free",
   "start",
   "pay-chaos",
 ];

@@ -44,11 +44,12 @@ export async function closedLoop(
 
 /**
  * Open-loop load: a request is written every `1 / perSecond` seconds whatever becomes of those before it, over as many
- * connections as that takes. Latency counts from the write; how late this process itself was is told beside it.
+ * connections as that takes. Latency counts from the write, and is listed in the order of requests; how late this process
+ * itself was is told beside it.
  */
 export async function openLoop(
   port: number,
-  request: Buffer,
+  request: Buffer | ((i: number) => Buffer),
   perSecond: number,
   total: number,
 ): Promise<LoadResult & { readonly lateMs: readonly number[] }> {
@@ -68,8 +69,8 @@ export async function openLoop(
         client ??= await openClient(port);
         const sentMs = performance.now();
         lateMs.push(sentMs - dueMs);
-        await client.send(request);
-        latenciesMs.push(performance.now() - sentMs);
+        await client.send(typeof request === "function" ? request(i) : request);
+        latenciesMs[i] = performance.now() - sentMs;
         idle.push(client);
       })(),
     );
@@ -101,7 +102,7 @@ async function openClient(port: number): Promise<Client> {
       const end = held.indexOf("\r\n\r\n");
       if (end < 0) return;
       const head = held.toString("latin1", 0, end);
-      const length = /content-length: ([0-9]+)/i.exec(head)?.[1];
+      const length = /\r\ncontent-length: ([0-9]+)/i.exec(head)?.[1];
       const chunked = /transfer-encoding: chunked/i.test(head);
       if (!head.startsWith("HTTP/1.1 200") || (length === undefined && !chunked)) {
         waiting?.reject(new Error(`answer: ${head.slice(0, 400)} ${held.toString("latin1", end, end + 400)}`));
