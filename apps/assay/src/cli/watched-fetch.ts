@@ -6,7 +6,7 @@ import type { Cli } from "./command.ts";
 
 /** How long a command waits for parts of a gateway that has just started, milliseconds, all its calls together. */
 const START_WAIT_MS = 15_000;
-const START_LOOK_MS = 250;
+const START_LOOK_MS = 500;
 /** Error documents are small; one that is larger is not read to find out what it says. */
 const MAX_ERROR_BYTES = 64 * 1024;
 
