@@ -54,7 +54,7 @@ export function startServerProcess(home: string, options: ServerChildOptions = {
       const at = facts.findIndex((fact) => fact.event === event);
       const failure = facts.find((fact) => fact.event === "failed");
       if (at >= 0) facts.splice(at, 1).forEach(resolve);
-      else if (failure) reject(new Error(`the server failed: ${JSON.stringify(failure)}`));
+      else if (failure) reject(new Error(`the server failed: ${JSON.stringify(failure)}\n${stderr}`));
       else if (ended) reject(new Error(`the server ended before it told "${event}"\n${stderr}`));
       else return true;
       return false;
