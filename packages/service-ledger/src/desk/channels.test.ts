@@ -464,6 +464,25 @@ describe("vouchers", () => {
     await again.release();
   });
 
+  it("wait for a deposit that another gateway has under way, and hear when it comes to nothing", async () => {
+    const second = await open({ over: shop, options: { gateway: "second" } });
+    const held = opened(await pay(deposit(DEPOSIT, CAP), "held", second));
+    const waiting = pay(voucher(2n * CAP), "waits");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await second.finish(held, { outputTokens: 0 });
+    await second.desk.ingested(second.log.size());
+    opened(await waiting);
+    payer = newPayer();
+    const never = opened(await pay(deposit(DEPOSIT, CAP), "never", second));
+    const refused = pay(voucher(2n * CAP), "refused");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await never.release();
+    expect(problem(await refused)).toMatchObject({
+      status: 402,
+      code: "invalid_batch_settlement_evm_channel_not_found",
+    });
+  });
+
   it("of two gateways never promise the same money twice", async () => {
     const second = await open({ over: shop, options: { gateway: "second" } });
     await openChannel(10_000n);

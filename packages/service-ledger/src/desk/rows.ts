@@ -383,6 +383,17 @@ export async function releaseExpired(database: Database, nowMs: number, takenBy:
   return rowCount;
 }
 
+/** Whether a deposit into a channel is under way, in any gateway. */
+export async function isDepositTaken(database: Database, channelId: Uint8Array): Promise<boolean> {
+  const { rows } = await database.query(
+    `SELECT 1 FROM assay.payments
+     WHERE channel_id = decode($1, 'hex') AND state = 'taken' AND deposit_atomic IS NOT NULL LIMIT 1`,
+    [hex(channelId)],
+    BOUNDED,
+  );
+  return rows.length > 0;
+}
+
 /** Caps of what is under way on a channel, in all gateways. */
 export async function reservedOn(database: Database, channelId: Uint8Array): Promise<bigint> {
   const { rows } = await database.query(

@@ -18,7 +18,7 @@ import { channelWire, openPayment } from "./open.ts";
 import type { OpenEntry } from "./open-payments.ts";
 import { refused, unpaid } from "./problem.ts";
 import type { Refused } from "./problem.ts";
-import { claimVoucher, observeChannel, openChannel, payerStanding, readChannel } from "./rows.ts";
+import { claimVoucher, isDepositTaken, observeChannel, openChannel, payerStanding, readChannel } from "./rows.ts";
 import type { ChannelRow, Standing, VoucherClaim, VoucherOutcome } from "./rows.ts";
 import {
   askContract,
@@ -199,6 +199,13 @@ async function claimOnChannel(context: TakeContext, on: OnChannel, payload: Paym
           current = { ...current, looked: true };
           continue;
         }
+        // A deposit counts with its receipt, and another process may be about to write one.
+        if (
+          nowMs < untilMs &&
+          attempt.underWay > 0 &&
+          (await isDepositTaken(context.modules.database, channelBytes(on)))
+        )
+          break;
         return exceeds(context, on, attempt);
       default:
     }
