@@ -17,6 +17,7 @@ const STATUS: Readonly<Record<string, number>> = {
   air_requires_tee: 409,
   model_deprecated: 409,
   release_elsewhere: 409,
+  prices_elsewhere: 409,
   proof_elsewhere: 409,
   token_invalid: 401,
   node_session_unknown: 401,

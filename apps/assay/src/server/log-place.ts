@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { AssayError, bytesToHex } from "@assay/core";
+import { AssayError, bytesToHex, parseJson } from "@assay/core";
 import type { Signer } from "@assay/core";
 import { ed25519Signer, nodeSuite, randomSeed } from "@assay/driver-crypto";
 import type { FileKeystore } from "@assay/driver-crypto";
@@ -11,6 +11,8 @@ import type { Trust, TrustedIdentity } from "@assay/receipts";
 import { createNodeLink } from "@assay/service-node";
 import { formatVkey, parseVkey } from "@assay/tlog";
 import { readBounded } from "./files.ts";
+import { ownerAsked } from "./money/peer.ts";
+import type { AskOwner } from "./money/peer.ts";
 import { witnessKeys } from "./witnessing.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 
@@ -28,6 +30,8 @@ export type LogPlace = {
   readonly problem: () => string | undefined;
   /** The files, when they are this process's own. */
   readonly own: FileLog | undefined;
+  /** Asks the gateway with the files, when that is another one, as one that it let in. */
+  readonly askOwner?: AskOwner;
   /** Content that the gateway with the files has. */
   readonly fetchBlob?: (sha256: string) => Promise<AsyncIterable<Uint8Array> | undefined>;
   readonly close: () => Promise<void>;
@@ -37,6 +41,8 @@ export type LogPlace = {
 const CHECKPOINT_INTERVAL_MS = 2000;
 /** A trust file lists keys; ten thousand of each kind fit. */
 const MAX_TRUST_BYTES = 4 * 1024 * 1024;
+/** Prices of a gateway: four thousand listings fit. */
+const MAX_OWNER_BYTES = 8 * 1024 * 1024;
 const KEYSET_MS = 24 * 60 * 60 * 1000;
 const EARLY_MS = 5 * 60 * 1000;
 
@@ -162,6 +168,12 @@ export async function joinLog(keystore: FileKeystore, peer: PeerConfig, now: () 
       },
       problem: () => (log.reachable() ? undefined : `The log at ${base} does not answer.`),
       own: undefined,
+      askOwner: ownerAsked(
+        base,
+        (url) => fetch(url, { headers: { authorization: `Bearer ${link.session()}` }, redirect: "error" }),
+        async (response) =>
+          parseJson(await readBounded(response, MAX_OWNER_BYTES), { maxBytes: MAX_OWNER_BYTES, maxDepth: 8 }),
+      ),
       async fetchBlob(sha256) {
         const response = await fetch(`${base}/internal/blobs/${sha256}`, {
           headers: { authorization: `Bearer ${link.session()}` },

@@ -49,6 +49,7 @@ import type { LogPlace, PeerConfig } from "./log-place.ts";
 import { serverMetrics } from "./metrics.ts";
 import { openMoney } from "./money/open-money.ts";
 import type { Money, MoneyConfig } from "./money/open-money.ts";
+import { addSharedMoney } from "./money/peer.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
 import { createNodes, followAdmissions, openNodeBook, withChain, withParties } from "./nodes.ts";
 import type { Nodes } from "./nodes.ts";
@@ -299,6 +300,8 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           database: starting,
           indexed: async () => indexer?.settled(log.size(), INDEX_CATCHES_UP_MS),
           settles: place.own !== undefined,
+          ...(place.askOwner ? { owner: place.askOwner } : {}),
+          gateway: parties.gatewaySubject,
           host: config.host,
           now,
           logger,
@@ -492,6 +495,14 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     mountRouteApi(api, { auth, ...text });
+    if (opened && place.own) {
+      addSharedMoney(api, {
+        session: book.registry.session,
+        listings: opened.listings,
+        ...opened.shared,
+        place: async () => (await opened.ready()).place,
+      });
+    }
     if (opened) {
       mountLedgerApi(api, { auth, ledger: opened.reports });
       addFacilitatorRoutes(api, {

@@ -26,6 +26,8 @@ export type ChainPlace = {
   readonly rpcUrl: string;
   readonly deployments: Deployments;
   readonly accounts: ChainAccounts;
+  /** Signs claims and refunds of channels: of whoever settles, which need not be this process. */
+  readonly receiverAuthorizer: Address;
   readonly payTo: Address;
   readonly development: boolean;
   /** Of a chain of our own alone. */
@@ -38,11 +40,11 @@ export type ChainPlace = {
 
 const MAX_FILE_BYTES = 256 * 1024;
 
-const address = z
+export const address = z
   .string()
   .regex(/^0x[0-9a-fA-F]{40}$/, "must be 0x and 40 hexadecimal digits")
   .transform((text) => text.toLowerCase() as Address);
-const token = z.strictObject({
+export const token = z.strictObject({
   symbol: z.string().regex(/^[A-Z][A-Za-z0-9]{0,15}$/, "must be a symbol such as USDC"),
   address,
   decimals: z.int().min(0).max(36),
@@ -111,6 +113,7 @@ async function embedded(
     rpcUrl: chain.rpcUrl,
     deployments: { ...chain.deployments, tokens: [...chain.deployments.tokens, ...more] },
     accounts,
+    receiverAuthorizer: accounts.authorizer.address,
     payTo: payTo ?? treasury.address,
     development: true,
     faucet: { fund: chain.fund, reset: chain.reset },
@@ -125,6 +128,7 @@ async function elsewhere(config: Extract<ChainConfig, { kind: "rpc" }>): Promise
     rpcUrl: config.url,
     deployments,
     accounts,
+    receiverAuthorizer: accounts.authorizer.address,
     payTo: config.payTo,
     development: false,
     close: () => Promise.resolve(),

@@ -84,8 +84,8 @@ export async function openLedger(
         deployments,
         payTo: place.payTo,
         // Whoever lets somebody else settle has no account of its own to open and claim channels with.
-        ...(settledBy ? { settledBy } : { receiverAuthorizer: accounts.authorizer.address }),
-        gateway: gatewayName(parts),
+        ...(settledBy ? { settledBy } : { receiverAuthorizer: place.receiverAuthorizer }),
+        gateway: parts.settles ? "owner" : parts.gateway,
         bootId: randomUUID(),
         ...(config.maxUnsettledPerPayer ? { maxUnsettledPerPayer: config.maxUnsettledPerPayer } : {}),
       },
@@ -143,11 +143,6 @@ async function openSettler(
       else logger.warn(event, "settler");
     },
   });
-}
-
-/** The owner of the log and its second gateways share rows: each releases only what it left itself. */
-function gatewayName({ settles, host }: Pick<MoneyModules, "settles" | "host">): string {
-  return settles ? "owner" : `peer-${host}`;
 }
 
 /** Logs settlements as supplements of the receipts' service statements. */

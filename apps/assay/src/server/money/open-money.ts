@@ -27,9 +27,12 @@ import { blobIfThere } from "./blob-if-there.ts";
 import { configuredChain, knownTokens, openChainPlace } from "./chain-place.ts";
 import type { ChainConfig, ChainPlace } from "./chain-place.ts";
 import { deferFacilitator, readFacilitatorSettings } from "./facilitate.ts";
+import { developmentAccounts } from "./keys.ts";
 import { openLedger } from "./open-ledger.ts";
 import type { OpenLedger } from "./open-ledger.ts";
 import type { OutsideConfig } from "./outside.ts";
+import { askChain, askPrices, followPrices } from "./peer.ts";
+import type { AskOwner, SharedPrices } from "./peer.ts";
 import { ledgerReports } from "./reports.ts";
 
 /** What payments are set up with. */
@@ -61,6 +64,10 @@ export type MoneyModules = {
   readonly indexed: () => Promise<unknown>;
   /** Whether this process settles: a second gateway leaves it to the one that owns the log. */
   readonly settles: boolean;
+  /** Asks the gateway that owns the log, when that is another one: prices and chain are its own. */
+  readonly owner?: AskOwner;
+  /** This gateway among those that share the database: each releases only what it left itself. No slash in it. */
+  readonly gateway: string;
   readonly host: string;
   readonly now: () => number;
   readonly logger: Logger;
@@ -89,6 +96,8 @@ export type Money = {
   readonly facilitatorCallers: Callers | undefined;
   /** Opens what is not open yet; resolves once payments are taken, rejects when they never will be. */
   readonly ready: () => Promise<Running>;
+  /** What gateways that joined this one are told besides its prices. */
+  readonly shared: Pick<SharedPrices, "assets" | "configured">;
   /** The chain as trust files name it; undefined before it is open. */
   readonly trusted: () => Trust["chains"][number] | undefined;
   /** Whether it is being opened, or is open. */
@@ -109,19 +118,38 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
   const { at, keystore, log, suite, now, logger } = modules;
   if (config.chain.kind === "embedded" && config.chain.profile !== 31337 && !isLoopbackHost(modules.host))
     refuseDevelopment({ chainId: config.chain.profile, rpcUrl: `http://${modules.host}` });
-  const tokens = await knownTokens(config.chain);
-  const configured = { ...(await configuredChain(config.chain)), development: config.chain.kind === "embedded" };
+  const { owner } = modules;
+  const shared = owner && (await askPrices(owner));
+  if (shared) refuseShared(shared.configured, modules.host);
+  const tokens = shared?.assets ?? (await knownTokens(config.chain));
+  const configured = shared?.configured ?? {
+    ...(await configuredChain(config.chain)),
+    development: config.chain.kind === "embedded",
+  };
   const decimals = new Map(tokens.map((token) => [token.symbol, token.decimals]));
-  const list = await openListings(
-    {
-      read: async () => {
-        const text = await readFileIfThere(at("prices.json"));
-        return text === undefined ? undefined : new TextEncoder().encode(text);
+  const followed =
+    owner &&
+    followPrices(
+      owner,
+      shared?.listings ?? [],
+      () => {
+        changed(undefined);
+        if (priced) void ready();
       },
-      write: (bytes) => writeFileAtomic(at("prices.json"), bytes),
-    },
-    { now, assets: tokens },
-  );
+      (error) => logger.warn({ err: describe(error) }, "behind the prices"),
+    );
+  const list: Listings =
+    followed ??
+    (await openListings(
+      {
+        read: async () => {
+          const text = await readFileIfThere(at("prices.json"));
+          return text === undefined ? undefined : new TextEncoder().encode(text);
+        },
+        write: (bytes) => writeFileAtomic(at("prices.json"), bytes),
+      },
+      { now, assets: tokens },
+    ));
   // Asked at every call, so it is found out when the list changes.
   let priced = anyPriced(list);
   const changed = <T>(value: T): T => {
@@ -143,7 +171,17 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
   let closing: Promise<void> | undefined;
   const warn = (message: string) => (error: unknown) => logger.warn({ err: describe(error) }, message);
 
+  undo.push(() => Promise.resolve(followed?.stop()));
+
   const begin = async (): Promise<Running> => {
+    // The first gateway's development chain is this one's too; another chain each of them is told of by its operator.
+    if (owner && config.chain.kind === "embedded")
+      return over({
+        ...(await askChain(owner)),
+        accounts: developmentAccounts(keystore),
+        development: true,
+        close: () => Promise.resolve(),
+      });
     const place = await openChainPlace(config.chain, {
       directory: at("chain", chainFolder(config.chain)),
       keystore,
@@ -275,7 +313,8 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
         executionDigest,
       );
     },
-    ingest: (decoded, next) => running?.desk.ingest(decoded, next),
+    // Between what a second gateway appends at once there may be records of others: it reads the log instead.
+    ingest: (decoded, next) => (modules.settles ? running?.desk.ingest(decoded, next) : undefined),
     reports: ledgerReports({
       ready,
       reset,
@@ -289,6 +328,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     }),
     facilitator: deferFacilitator(ready),
     facilitatorCallers: facilitating.known,
+    shared: { assets: tokens.map(({ symbol, decimals: digits }) => ({ symbol, decimals: digits })), configured },
     ready,
     trusted: () => running && trustedChain(running.place.deployments),
     begun: () => beginning !== undefined,
@@ -303,6 +343,12 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       return closing;
     },
   };
+}
+
+/** A development chain under a public chain's number is for this machine alone, whichever gateway of it has the chain. */
+function refuseShared({ chainId, development }: SharedPrices["configured"], host: string): void {
+  if (development && chainId !== 31337 && !isLoopbackHost(host))
+    refuseDevelopment({ chainId, rpcUrl: `http://${host}` });
 }
 
 function anyPriced(listings: Pick<Listings, "list">): boolean {
