@@ -189,7 +189,7 @@ describe("a stock client", () => {
     const event = /event: x402-settlement\ndata: (.*)\n/.exec(await response.text())?.[1] ?? "";
     const { paymentResponse, choices } = JSON.parse(event) as { paymentResponse: string; choices: unknown };
     expect(parseSettlementResponse(paymentResponse)).toMatchObject({ success: true, amount: "1030" });
-    expect(choices).toEqual([]);
+    expect(choices).toEqual([{ index: 0, delta: {}, finish_reason: null }]);
   });
 
   test("is read a 402 in both versions", async () => {

@@ -289,12 +289,21 @@ describe("OpenAI's client over a fetch that pays", () => {
     const asked = { model: "demo/chat", messages: [QUESTION], temperature: 0, max_tokens: TOKENS };
     const whole = await client.chat.completions.create(asked);
     expect(whole.choices[0]?.message.content).toBe(said);
+    // As many loops do: the first choice of every frame, whatever the frame is.
     let streamed = "";
-    for await (const { choices } of await client.chat.completions.create({ ...asked, stream: true }))
+    for await (const { choices } of await client.chat.completions.create({ ...asked, stream: true })) {
+      expect(choices).toHaveLength(1);
       streamed += choices[0]?.delta.content ?? "";
+    }
     expect(streamed).toBe(said);
+    const legacy = { model: "demo/chat", prompt: "17 + 25 =", temperature: 0, max_tokens: 8 };
+    const completed = await client.completions.create(legacy);
+    let continued = "";
+    for await (const { choices } of await client.completions.create({ ...legacy, stream: true }))
+      continued += (choices[0] as OpenAI.CompletionChoice).text;
+    expect(continued).toBe(completed.choices[0]?.text);
     const paid = seen.filter(({ status }) => status === 200);
-    expect(paid).toHaveLength(2);
+    expect(paid).toHaveLength(4);
     for (const one of paid) await expectPaid(await answered(payer, "exact", one));
     // The head of a stream says only that it is paid.
     expect(settlementOf(paid[1]?.headers.get("payment-response") ?? "")).toMatchObject({

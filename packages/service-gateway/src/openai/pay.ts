@@ -50,8 +50,14 @@ export function sendComplete(response: ServerResponse, answer: CompleteAnswer, s
   endWithin(response, answer.body, stallMs);
 }
 
-/** What clients of OpenAI's older dialects read of every event: with it they pass over one that is none of theirs. */
-const PASSED_OVER = { choices: [] } as const;
+/**
+ * What clients of OpenAI's older dialects read of every event, whatever its name. One choice that adds nothing, and not
+ * none: loops that others wrote look at the first of each frame.
+ */
+const NOTHING_MORE = {
+  chat: { choices: [{ index: 0, delta: {}, finish_reason: null }] },
+  completions: { choices: [{ index: 0, text: "", finish_reason: null }] },
+} as const;
 
 /** Frames of a paid answer, gathered to be kept until they are too many. */
 export type Gathered = { readonly add: (text: string) => void; readonly text: () => string | undefined };
@@ -138,7 +144,7 @@ function wholeStream(
       : withMembers(charge.event, { paymentResponse });
   return {
     kind: "whole",
-    event: dialect === "responses" ? event : withMembers(event, PASSED_OVER),
+    event: dialect === "chat" || dialect === "completions" ? withMembers(event, NOTHING_MORE[dialect]) : event,
     comment: { ...(retention === undefined ? {} : { retention }), ...(kept ? {} : { answer_kept: false }) },
     done: dialect !== "responses",
   };
