@@ -15,7 +15,12 @@ const pay = wrapFetchWithPayment(fetch, signer);
 const asked = {
   method: "POST",
   headers: { "content-type": "application/json" },
-  body: JSON.stringify({ model, messages: [{ role: "user", content: "What is 17 + 25?" }], temperature: 0, max_tokens: 32 }),
+  body: JSON.stringify({
+    model,
+    messages: [{ role: "user", content: "What is 17 + 25?" }],
+    temperature: 0,
+    max_tokens: 32,
+  }),
 };
 const response = await pay(`${url}/v1/chat/completions`, asked);
 const answer = await response.json();
@@ -25,6 +30,7 @@ console.log(
     status: response.status,
     text: answer.choices?.[0]?.message?.content ?? null,
     receiptId: response.headers.get("assay-receipt-id"),
+    grant: response.headers.get("assay-grant"),
     payment: header === null ? null : decodeXPaymentResponse(header),
   }),
 );
