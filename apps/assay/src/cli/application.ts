@@ -292,6 +292,14 @@ const receipt = buildRouteMap({
       positional: receiptName,
       load: async () => (await import("./commands/receipt.ts")).show,
     }),
+    refresh: defineCommand<GatewayFlags & { save?: string }, [string]>({
+      brief: "Fetch what has become of a receipt: settlement, anchor, audits",
+      examples: ["receipt refresh 0193a1b2", "receipt refresh answer.receipt --save whole.receipt"],
+      json: "{path, receiptId, supplements, anchors}",
+      flags: { ...url, ...save },
+      positional: receiptName,
+      load: async () => (await import("./commands/receipt.ts")).refresh,
+    }),
     export: defineCommand<ExportFlags, [string]>({
       brief: "Write a receipt in another form",
       examples: ["receipt export 0193a1b2 > answer.receipt", "receipt export 0193a1b2 --format tlog-proof"],

@@ -198,6 +198,25 @@ describe("receipts", () => {
     expect((await assay("receipt", "show", "./fetched.receipt")).out).toContain("not disclosed");
   });
 
+  test("a receipt is fetched again into its file, beside what only its holder has; another's is not", async () => {
+    const { receiptId, path } = await runJson("--input", `image=@${sample("four")}`);
+    const whole = decodeBundle(readFileSync(path));
+    const { log: _log, checkpoints: _checkpoints, ...early } = whole;
+    writeFileSync(path, encodeBundle(early));
+    expect(await assay("receipt", "refresh", receiptId)).toMatchObject({ code: 0 });
+    const { openings, evidence, log } = decodeBundle(readFileSync(path));
+    expect([openings, evidence, log?.length]).toEqual([whole.openings, whole.evidence, 1]);
+    expect(await assay("verify", path)).toMatchObject({ code: 0 });
+
+    const other = await runJson("--input", `image=@${sample("three")}`);
+    // A file under another receipt's id: the gateway's answer is about another execution.
+    writeFileSync(other.path, encodeBundle(whole));
+    rmSync(path);
+    const refused = await assay("receipt", "refresh", other.receiptId);
+    expect({ code: refused.code, told: refused.err.includes("receipt_replaced") }).toEqual({ code: 10, told: true });
+    expect(readFileSync(other.path)).toEqual(Buffer.from(encodeBundle(whole)));
+  });
+
   test("cose comes from the gateway; air is refused for what no enclave made", async () => {
     const { receiptId } = await runJson("--input", `image=@${sample("three")}`);
     const cose = await assay("receipt", "export", receiptId, "--format", "cose");

@@ -37,6 +37,7 @@ const USAGE: ReadonlySet<string> = new Set([
 const EVIDENCE: ReadonlySet<string> = new Set([
   "receipt_failed",
   "receipt_missing",
+  "receipt_replaced",
   "stream_truncated",
   "payment_response_invalid",
 ]);

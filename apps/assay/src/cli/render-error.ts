@@ -12,6 +12,7 @@ export type CliErrorCode =
   | "home_in_use"
   | "receipt_unknown"
   | "receipt_ambiguous"
+  | "receipt_replaced"
   | "receipt_unreadable"
   | "opening_missing"
   | "field_ambiguous"

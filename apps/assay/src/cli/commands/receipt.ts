@@ -1,3 +1,4 @@
+import { equalBytes } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import { encodeBundle, openField, receiptJson } from "@assay/receipts";
 import type { FieldOpening, ReceiptView } from "@assay/receipts";
@@ -91,6 +92,49 @@ export async function show(cli: Cli, flags: GatewayFlags, given: string): Promis
   return EXIT.done;
 }
 
+/**
+ * `assay receipt refresh`: fetches what a gateway has learned of a receipt since it was kept (settlement, anchor, audits,
+ * a checkpoint with cosignatures) and puts it into the file, beside what only its holder has. Throws `receipt_replaced`
+ * when what the gateway gives is about another execution.
+ */
+export async function refresh(
+  cli: Cli,
+  flags: GatewayFlags & { readonly save?: string },
+  given: string,
+): Promise<number> {
+  const { world, output } = cli;
+  const stored = await findReceipt(world, given);
+  if (!stored) throw unknown(given);
+  const before = viewOf(stored.bytes, stored.path);
+  const note = await noteOf(world, stored.id);
+  const fresh = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+    client.bundle(stored.id, { ...(note ? { grant: note.grant } : {}), signal: world.interrupt }),
+  );
+  const after = viewOf(fresh, "the gateway's answer");
+  if (!equalBytes(before.execution.statement.digest, after.execution.statement.digest))
+    throw cliError("receipt_replaced", "The gateway has another receipt under this id; the file was left as it is.", {
+      hints: ["Keep the file: two signed receipts of one id convict whoever signed both."],
+    });
+  const { openings, fields, evidence } = before.bundle;
+  const bytes = encodeBundle({
+    ...after.bundle,
+    ...(openings ? { openings } : {}),
+    ...(fields ? { fields } : {}),
+    ...(evidence ? { evidence } : {}),
+  });
+  const path = flags.save === undefined ? stored.path : absolute(world, flags.save);
+  writeWhole(path, bytes);
+  const gained = {
+    supplements: after.supplements.length - before.supplements.length,
+    anchors: (after.bundle.anchors?.length ?? 0) - (before.bundle.anchors?.length ?? 0),
+  };
+  output.answer(
+    () => `${path}\n${gained.supplements} more statements about it, ${gained.anchors} more anchors.`,
+    () => ({ path, receiptId: stored.id, ...gained }),
+  );
+  return EXIT.done;
+}
+
 export const EXPORT_FORMATS = ["receipt", "json", "tlog-proof", "cose", "air"] as const;
 export type ExportFlags = GatewayFlags & {
   readonly format: (typeof EXPORT_FORMATS)[number];
@@ -130,7 +174,7 @@ export function tlogProof({ bundle }: ReceiptView): string {
   const checkpoint = proof && bundle.checkpoints?.[proof.checkpoint];
   if (!proof || checkpoint === undefined) {
     throw cliError("proof_missing", "The receipt does not show that a log holds it.", {
-      hints: ["It was saved before the log's next checkpoint; fetch it again with `assay receipt show ID`."],
+      hints: ["It was saved before the log's next checkpoint; fetch the rest of it with `assay receipt refresh ID`."],
     });
   }
   return formatTlogProof({ index: proof.index, path: proof.path, checkpoint, extra: proof.entry });
