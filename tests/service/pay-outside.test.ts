@@ -13,12 +13,14 @@ import { UptoEvmScheme } from "@x402/evm/upto/facilitator";
 import { createWalletClient, erc20Abi, getAddress, http, publicActions } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { evmSigner, nativeEvmSuite, openEmbeddedChain } from "@assay/driver-chain";
+import { createChain, evmSigner, nativeEvmSuite, openEmbeddedChain } from "@assay/driver-chain";
 import type { EmbeddedChain } from "@assay/driver-chain";
 import { createPayer, paidFetch, spendLimit } from "@assay/sdk";
+import { createChainChecks } from "@assay/service-ledger";
 import { toHex } from "@assay/x402";
 import type { Address, Hex } from "@assay/x402";
 import { sourceChild } from "../../packages/driver-ort/src/testing/models.ts";
+import { viewOf } from "./chat-world.ts";
 import { mintToken, openHome } from "./running-server.ts";
 import type { ServerHome } from "./running-server.ts";
 
@@ -170,7 +172,12 @@ async function customer(metered: boolean) {
   const pay = paidFetch(undefined, payer);
   return {
     address: signer.address,
-    async call(): Promise<{ readonly scheme: string | undefined; readonly paymentId: string }> {
+    async call(): Promise<{
+      readonly scheme: string | undefined;
+      readonly paymentId: string;
+      readonly receiptId: string;
+      readonly grant: string;
+    }> {
       const data = Array.from({ length: 64 }, () => 0);
       const response = await pay(`${home.server.url}/v2/models/demo%2Fdigits/infer`, {
         method: "POST",
@@ -180,7 +187,12 @@ async function customer(metered: boolean) {
       const text = await response.text();
       expect([response.status, text]).toEqual([200, text]);
       const paid = payer.paymentOf(response);
-      return { scheme: paid?.scheme, paymentId: paid?.paymentId ?? "" };
+      return {
+        scheme: paid?.scheme,
+        paymentId: paid?.paymentId ?? "",
+        receiptId: response.headers.get("assay-receipt-id") ?? "",
+        grant: response.headers.get("assay-grant") ?? "",
+      };
     },
   };
 }
@@ -212,11 +224,23 @@ test("payments are quoted and settled as the facilitator says, and the chain sho
   const payments = [await exact.call(), await metered.call(), await metered.call()];
   expect(payments.map(({ scheme }) => scheme)).toEqual(["exact", "upto", "upto"]);
   let sum = 0n;
-  for (const { paymentId } of payments) {
+  const checks = createChainChecks({
+    chain: createChain({ url: chain.rpcUrl, chainId: chain.chainId }),
+    deployments: chain.deployments,
+  });
+  for (const { paymentId, receiptId, grant } of payments) {
     const { amount, tx } = await settled(paymentId);
     sum += BigInt(String(amount));
     const { from, status } = await reader().getTransactionReceipt({ hash: `0x${String(tx)}` });
     expect([from.toLowerCase(), status]).toEqual([addressOf(facilitatorKey), "success"]);
+    // The receipt leads to that transaction once the index has its settlement, and the transaction to that payment.
+    const checked = async () => {
+      const bundle = await fetch(`${home.server.url}/v1/receipts/${receiptId}/bundle?waitMs=5000`, {
+        headers: { "assay-grant": grant },
+      });
+      return checks.payment(viewOf(new Uint8Array(await bundle.arrayBuffer())), {} as never);
+    };
+    await expect.poll(checked, SETTLES_WITHIN).toMatchObject({ status: "pass", code: "payment_settled" });
   }
   expect(await balanceOf(receiver)).toBe(sum);
   expect((await balanceOf(exact.address)) + (await balanceOf(metered.address))).toBe(2_000_000n - sum);

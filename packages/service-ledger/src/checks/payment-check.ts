@@ -7,6 +7,7 @@ import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } fro
 import type { ChainReceipt } from "../settle/ports.ts";
 import { plainTopics, searchBack } from "../settle/search.ts";
 import type { ChannelTuple } from "../settle/voucher.ts";
+import { paymentOfCall } from "./permit-call.ts";
 import { outcome } from "./tools.ts";
 import type { CheckTools } from "./tools.ts";
 
@@ -89,12 +90,13 @@ function settledEvent(log: Log) {
   }
 }
 
-function checkMoved(
-  { deployments, suite }: CheckTools,
+async function checkMoved(
+  tools: CheckTools,
   claim: Claim,
   receipt: ChainReceipt,
   serviceDigest: Uint8Array,
-): CheckOutcome {
+): Promise<CheckOutcome> {
+  const { deployments, suite } = tools;
   const facts = { transaction: receipt.transaction, block: String(receipt.blockNumber) };
   const events = receipt.logs
     .filter(({ address }) => address === deployments.paymentBatcher)
@@ -121,13 +123,14 @@ function checkMoved(
       asset: claim.asset,
     });
   }
-  // Somebody else sent the payer's authorization: its nonce gives the payment's id, and the money went the same way.
+  // Somebody else sent what the payer signed: its nonce gives the payment's id, and the money went the same way.
   const nonces = receipt.logs.flatMap((log) => usedNonce(log, claim) ?? []);
-  const linked = nonces.some(
-    (nonce) =>
-      `0x${bytesToHex(noncePaymentId(suite, deployments.chainId, lower(claim.asset), lower(claim.payer), hexToBytes(nonce)))}` ===
-      claim.paymentId,
-  );
+  const linked =
+    nonces.some(
+      (nonce) =>
+        `0x${bytesToHex(noncePaymentId(suite, deployments.chainId, lower(claim.asset), lower(claim.payer), hexToBytes(nonce)))}` ===
+        claim.paymentId,
+    ) || (await paymentOfCall(tools, receipt)) === claim.paymentId;
   if (linked && receipt.logs.some((log) => isTransfer(log, claim)))
     return outcome("pass", "payment_settled", "The payment was brought to the chain by somebody else.", facts);
   if (events.length > 0)
