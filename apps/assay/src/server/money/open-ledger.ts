@@ -138,12 +138,15 @@ async function openSettler(
     ...(outside ? { settleOutside: ({ payload, requirements }) => outside.settle(payload, requirements) } : {}),
     onSettled: (drafts) => writeSupplements(parts, drafts),
     onEvent: (event) => {
-      const quiet = event.type === "transaction" || event.type === "batch_built" || event.type === "batch_posted";
-      if (quiet) logger.debug(event, "settler");
+      const ordinary = ORDINARY.has(event.type) || (event.type === "job_ended" && event.state === "final");
+      if (ordinary) logger.debug(event, "settler");
       else logger.warn(event, "settler");
     },
   });
 }
+
+/** Events of a settler that does what it is there for; the others are an operator's concern. */
+const ORDINARY: ReadonlySet<string> = new Set(["transaction", "job_started", "batch_built", "batch_posted"]);
 
 /** Logs settlements as supplements of the receipts' service statements. */
 async function writeSupplements(
