@@ -178,7 +178,7 @@ test("nobody there and nobody willing", async () => {
 test("a slow one is not waited for", async () => {
   const { url } = await serve(() => "hang");
   const other = await good();
-  const facilitator = createExternalFacilitator({ endpoints: [{ url }, { url: other.url }], timeoutMs: 50 });
+  const facilitator = createExternalFacilitator({ endpoints: [{ url }, { url: other.url }], timeoutMs: 700 });
   expect(await facilitator.verify(payload, requirements)).toMatchObject({ isValid: true });
   await expect(facilitator.settle(payload, requirements)).rejects.toMatchObject({
     code: "facilitator_outcome_unknown",
