@@ -155,6 +155,8 @@ async function measure(program: Program): Promise<void> {
   for (const kind of KINDS) {
     const calls: Buffer[] = [];
     for (let i = 0; i < BLOCK; i++) calls.push(await signed(kind));
+    // What calls of before left to be settled is not this kind's.
+    await settled(program);
     const idleShare = await quiet(program);
     const [startedMs, before] = [performance.now(), treeCpuSeconds(program.pid)];
     await openLoop(program.port, (i) => calls[i] ?? Buffer.alloc(0), PER_SECOND, BLOCK);
