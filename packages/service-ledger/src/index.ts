@@ -18,7 +18,6 @@ export type {
 } from "./desk/modules.ts";
 export { chainReads } from "./settle/chain-reads.ts";
 export { createTxJournal } from "./settle/journal.ts";
-export type { OutsideResult, SettleOutside } from "./settle/ports.ts";
 export { startSettler } from "./settle/start.ts";
 export type { Settler, StartOptions, ThreadEvent } from "./settle/start.ts";
 export { runSettler } from "./settle/settler.ts";

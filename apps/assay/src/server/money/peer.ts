@@ -19,7 +19,7 @@ export type SharedPrices = {
 };
 
 /** What a second gateway takes payments on. */
-export type SharedChain = Pick<ChainPlace, "rpcUrl" | "deployments" | "payTo" | "receiverAuthorizer">;
+type SharedChain = Pick<ChainPlace, "rpcUrl" | "deployments" | "payTo" | "receiverAuthorizer">;
 
 const PRICES = "/internal/money/prices";
 const CHAIN = "/internal/money/chain";
