@@ -9,7 +9,7 @@ import type { Logger } from "pino";
 import { answerCors } from "./cors.ts";
 import type { CorsOptions } from "./cors.ts";
 import { describe } from "./describe.ts";
-import { sendProblem } from "./http-errors.ts";
+import { isFailure, sendProblem } from "./http-errors.ts";
 import { handleInfer, handleRefund } from "./infer.ts";
 import type { InferModules } from "./infer.ts";
 import type { TextModules } from "./openai/handle-text.ts";
@@ -142,7 +142,7 @@ export async function startGateway(options: GatewayOptions, modules: GatewayModu
         status: problem.status,
         latencyMs: round(performance.now() - startedMs),
       };
-      if (problem.status >= 500) logger.error({ ...fields, err: describe(error) }, "inference failed");
+      if (isFailure(problem)) logger.error({ ...fields, err: describe(error) }, "inference failed");
       else logger.info(fields, "inference refused");
     }
   };

@@ -218,3 +218,17 @@ export function sendProblem(response: ServerResponse, error: unknown, requestId:
   } else response.destroy();
   return problem;
 }
+
+/** Refusals that say when to come again, and nothing of a fault here: a restart under load would fill the log with them. */
+const COME_AGAIN: ReadonlySet<string> = new Set(["payments_starting", "payer_unsettled_limit"]);
+
+/** Whether a problem is a failure of this gateway, to be logged as an error. */
+export function isFailure({
+  status,
+  body,
+}: {
+  readonly status: number;
+  readonly body: { readonly code: string };
+}): boolean {
+  return status >= 500 && !COME_AGAIN.has(body.code);
+}

@@ -3,6 +3,7 @@ import { AssayError, isAssayError } from "@assay/core";
 import type { TextDialect } from "@assay/protocol";
 import type { Logger } from "pino";
 import { describe } from "../describe.ts";
+import { isFailure } from "../http-errors.ts";
 import { createBodyBudget } from "../read-body.ts";
 import { handleText } from "./handle-text.ts";
 import type { TextAnswered, TextLimits, TextModules } from "./handle-text.ts";
@@ -89,7 +90,7 @@ export function createTextSurface(modules: TextModules, logger: Logger, options:
         status: problem.status,
         latencyMs: round(performance.now() - startedMs),
       };
-      if (problem.status >= 500) logger.error({ ...fields, err: describe(error) }, "text failed");
+      if (isFailure(problem)) logger.error({ ...fields, err: describe(error) }, "text failed");
       else logger.info(fields, "text refused");
     }
   };

@@ -1,4 +1,4 @@
-import { AssayError, bytesToBase64Url, hexToBytes } from "@assay/core";
+import { AssayError, bytesToBase64Url, hexToBytes, isAssayError } from "@assay/core";
 import { splitAddressOf } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
 import type { FileKeystore } from "@assay/driver-crypto";
@@ -109,6 +109,21 @@ export type Money = {
 /** Chain, desk and settler once all of them are there. */
 export type Running = Omit<OpenLedger, "close"> & { readonly place: ChainPlace; readonly database: Database };
 
+/** What was away may be back soon: how long until payments are begun again, the first time and at most, milliseconds. */
+const FIRST_RETRY_MS = 2_000;
+const LONGEST_RETRY_MS = 60_000;
+/** What somebody has to mend first. */
+const FOR_GOOD: ReadonlySet<string> = new Set([
+  "chain_binary_missing",
+  "chain_profile_changed",
+  "chain_keys_invalid",
+  "chain_file_invalid",
+  "chain_mismatch",
+  "development_key_refused",
+  "facilitator_config_invalid",
+  "facilitator_unsuitable",
+]);
+
 /**
  * Opens prices, and begins to open chain, ledger and settler behind them: nothing that is free waits for any of these.
  * Throws `listings_document_invalid`, `chain_file_invalid`, and `development_key_refused` for an embedded chain under a
@@ -134,7 +149,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       shared?.listings ?? [],
       () => {
         changed(undefined);
-        if (priced) void ready();
+        if (priced) void ready().catch(() => undefined);
       },
       (error) => logger.warn({ err: describe(error) }, "behind the prices"),
     );
@@ -189,8 +204,14 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       onEvent: (event) =>
         logger.warn("cause" in event ? { type: event.type, err: describe(event.cause) } : event, "embedded chain"),
     });
-    undo.push(() => place.close());
-    return over(place);
+    try {
+      const opened = await over(place);
+      undo.push(() => place.close());
+      return opened;
+    } catch (error) {
+      await place.close().catch(warn("embedded chain did not close cleanly"));
+      throw error;
+    }
   };
 
   let ledger: OpenLedger | undefined;
@@ -231,18 +252,33 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
   };
 
   let beginning: Promise<Running> | undefined;
+  let again: NodeJS.Timeout | undefined;
+  let waitMs = FIRST_RETRY_MS;
   const ready = (): Promise<Running> => {
     if (beginning) return beginning;
-    // What was opened before a failure is closed with the rest.
-    beginning = begin().catch((error: unknown) => {
-      failure = error;
-      if (!closing) logger.error({ err: describe(error) }, "payments did not start");
-      throw error;
-    });
-    beginning.catch(() => undefined);
-    return beginning;
+    const begun = begin();
+    beginning = begun;
+    begun.then(
+      () => {
+        failure = undefined;
+        waitMs = FIRST_RETRY_MS;
+      },
+      (error: unknown) => {
+        failure = error;
+        if (closing) return;
+        logger.error({ err: describe(error) }, "payments did not start");
+        if (isAssayError(error) && FOR_GOOD.has(error.code)) return;
+        again = setTimeout(() => {
+          if (beginning === begun) beginning = undefined;
+          void ready().catch(() => undefined);
+        }, waitMs);
+        again.unref();
+        waitMs = Math.min(2 * waitMs, LONGEST_RETRY_MS);
+      },
+    );
+    return begun;
   };
-  if (config.eager || priced) void ready();
+  if (config.eager || priced) void ready().catch(() => undefined);
 
   const there = (): Running => {
     if (running && !closing) return running;
@@ -267,7 +303,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
           return listing !== undefined && !isFreeListing(listing);
         });
         if (!asksForMoney) return undefined;
-        void ready();
+        void ready().catch(() => undefined);
         return there().desk.quote(use);
       },
       take: (quote, headers, request) => there().desk.take(quote, headers, request),
@@ -335,6 +371,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     status: () => running?.desk.status() ?? { open: 0, lag: 0 },
     close() {
       closing ??= (async () => {
+        clearTimeout(again);
         ending.abort();
         await beginning?.catch(() => undefined);
         await ledger?.close();
