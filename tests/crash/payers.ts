@@ -14,7 +14,7 @@ import { encodeFunctionData, parseAbi } from "viem";
 export type PayerKind = "exact" | "upto" | "voucher";
 
 /** What one payment header was sent for, and every whole answer to it. */
-export type SentPayment = {
+type SentPayment = {
   readonly paymentId: Hex;
   readonly channelId: Hex | undefined;
   readonly header: string;
