@@ -20,7 +20,7 @@ const TYPE = "receipt-anchor/1";
 /** Hashes of a proof: twice what the largest batch needs. */
 const MAX_PROOF = 32;
 
-/** The open map of a bundle's `anchors` (docs/spec/receipt.md section 7). */
+/** The open map of a bundle's `anchors` (docs/spec/receipt.md section 8.1). */
 export function anchorMap(anchor: BundleAnchor): OpenMap {
   const { entry, leaf, transaction, blockNumber } = anchor;
   return {
