@@ -7,9 +7,7 @@ import { AssayError, isAssayError } from "@assay/core";
 import { openBlobStore } from "@assay/driver-blobs";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
 import type { openLog } from "@assay/driver-log";
-import { nativeEvmSuite } from "@assay/driver-chain";
 import { createOrtRuntime } from "@assay/driver-ort";
-import { paymentRequiredV1 } from "@assay/x402";
 import { exportAir, receiptJson, trustView, viewReceipt } from "@assay/receipts";
 import type { Trust } from "@assay/receipts";
 import {
@@ -23,7 +21,6 @@ import {
   createSweep,
   describe,
   followLog,
-  mountLedgerApi,
   mountRouteApi,
   openLogState,
   ownerOf,
@@ -31,7 +28,6 @@ import {
   startIndexer,
 } from "@assay/service-gateway";
 import type { DecodedRecord, Indexer } from "@assay/service-gateway";
-import { addFacilitatorRoutes } from "@assay/service-facilitator";
 import { createHub } from "@assay/service-hub";
 import type { Hub } from "@assay/service-hub";
 import { createNode, timeOrderedId } from "@assay/service-node";
@@ -47,9 +43,7 @@ import { hubFiles, readFileIfThere, writeFileAtomic } from "./files.ts";
 import { joinLog, openOwnLog } from "./log-place.ts";
 import type { LogPlace, PeerConfig } from "./log-place.ts";
 import { serverMetrics } from "./metrics.ts";
-import { openMoney } from "./money/open-money.ts";
 import type { Money, MoneyConfig } from "./money/open-money.ts";
-import { addSharedMoney } from "./money/peer.ts";
 import { createServable, modelsModule, replayRelease } from "./models.ts";
 import { createNodes, followAdmissions, openNodeBook, withChain, withParties } from "./nodes.ts";
 import type { Nodes } from "./nodes.ts";
@@ -129,7 +123,6 @@ const STATE_SAVE_MS = 5000;
 const INDEX_CATCHES_UP_MS = 600_000;
 /** How often answers are erased whose day is over. */
 const SWEEP_ANSWERS_MS = 10 * 60_000;
-const evm = nativeEvmSuite();
 /** A list waits this long for the index to have what was logged before it was asked for; usually it takes a tenth. */
 const INDEXED_WAIT_MS = 250;
 /** Log lines gather to this size, or for a second, before they are written: one write a line would be felt. */
@@ -289,8 +282,11 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
     const node = createNode({ runtime, suite, now, random });
     // A chain that is begun anew has contracts of the same addresses: what is trusted once stays true.
     let trustChain = (): void => undefined;
+    // What payments stand on is loaded where there are any.
     const opened = config.money
-      ? await openMoney(config.money, {
+      ? await (
+          await import("./money/open-money.ts")
+        ).openMoney(config.money, {
           at,
           keystore,
           log,
@@ -433,7 +429,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
           now,
           individual: opened.individual,
           allFree: opened.allFree,
-          v1: (required) => paymentRequiredV1(evm, required),
+          v1: opened.v1,
           onError: (error) => logger.warn({ err: describe(error) }, "payment"),
         })
       : undefined;
@@ -495,22 +491,7 @@ export async function startServer(config: ServerConfig): Promise<RunningServer> 
       options: { version: config.version, maxBlobBytes: MAX_BLOB_BYTES, maxJsonBytes: 16 * 1024 * 1024 },
     });
     mountRouteApi(api, { auth, ...text });
-    if (opened && place.own) {
-      addSharedMoney(api, {
-        session: book.registry.session,
-        listings: opened.listings,
-        ...opened.shared,
-        place: async () => (await opened.ready()).place,
-      });
-    }
-    if (opened) {
-      mountLedgerApi(api, { auth, ledger: opened.reports });
-      addFacilitatorRoutes(api, {
-        facilitator: opened.facilitator,
-        ...(opened.facilitatorCallers ? { callers: opened.facilitatorCallers } : {}),
-        onError: (error, operation) => logger.warn({ operation, err: describe(error) }, "facilitator"),
-      });
-    }
+    opened?.routes(api, { auth, session: book.registry.session });
     nodes.routes(api);
     const gateway = await startGateway(
       {

@@ -6,8 +6,16 @@ import { isLoopbackHost, nativeEvmSuite, refuseDevelopment } from "@assay/driver
 import type { Database } from "@assay/driver-postgres";
 import type { BlobStore, DurableReceipt, Listing, Listings, LogSink, PaymentDesk } from "@assay/protocol";
 import type { OpenMap, Trust } from "@assay/receipts";
-import { describe } from "@assay/service-gateway";
-import type { DecodedRecord, IndividualFacts, LedgerReports, Recorder } from "@assay/service-gateway";
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import { describe, mountLedgerApi } from "@assay/service-gateway";
+import type {
+  Auth,
+  DecodedRecord,
+  IndividualFacts,
+  NodeRegistry,
+  PaymentModules,
+  Recorder,
+} from "@assay/service-gateway";
 import {
   anchorProof,
   forgetChain,
@@ -18,8 +26,8 @@ import {
 } from "@assay/service-ledger";
 import type { SettlerOptions } from "@assay/service-ledger";
 import type { CryptoSuite } from "@assay/core";
-import { createExternalFacilitator } from "@assay/service-facilitator";
-import type { Callers, Facilitator } from "@assay/service-facilitator";
+import { addFacilitatorRoutes, createExternalFacilitator } from "@assay/service-facilitator";
+import { paymentRequiredV1 } from "@assay/x402";
 import type { Address, EvmSuite } from "@assay/x402";
 import type { Logger } from "pino";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
@@ -31,7 +39,7 @@ import { developmentAccounts } from "./keys.ts";
 import { openLedger } from "./open-ledger.ts";
 import type { OpenLedger } from "./open-ledger.ts";
 import type { OutsideConfig } from "./outside.ts";
-import { askChain, askPrices, followPrices } from "./peer.ts";
+import { addSharedMoney, askChain, askPrices, followPrices } from "./peer.ts";
 import type { AskOwner, SharedPrices } from "./peer.ts";
 import { ledgerReports } from "./reports.ts";
 
@@ -89,15 +97,15 @@ export type Money = {
   readonly anchor: (executionDigest: string) => Promise<OpenMap | undefined>;
   /** Takes records as they become durable, in log order. */
   readonly ingest: (decoded: readonly DecodedRecord[], next: number) => void;
-  readonly reports: LedgerReports;
-  /** Verifies and settles payments of others; waits until chain and ledger are there. */
-  readonly facilitator: Facilitator;
-  /** Who may have payments settled with a token, by configuration. */
-  readonly facilitatorCallers: Callers | undefined;
   /** Opens what is not open yet; resolves once payments are taken, rejects when they never will be. */
   readonly ready: () => Promise<Running>;
-  /** What gateways that joined this one are told besides its prices. */
-  readonly shared: Pick<SharedPrices, "assets" | "configured">;
+  /** The members of a 402's body that clients of x402 v1 read. */
+  readonly v1: NonNullable<PaymentModules["v1"]>;
+  /** Adds payments, batches and chain, the facilitator, and what second gateways follow, to the API. */
+  readonly routes: (
+    api: OpenAPIHono,
+    modules: { readonly auth: Pick<Auth, "caller" | "isOperator">; readonly session: NodeRegistry["session"] },
+  ) => void;
   /** The chain as trust files name it; undefined before it is open. */
   readonly trusted: () => Trust["chains"][number] | undefined;
   /** Whether it is being opened, or is open. */
@@ -287,6 +295,18 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     throw new AssayError("payment_unavailable", "Payments did not start.", { hints, cause: failure });
   };
 
+  const reports = ledgerReports({
+    ready,
+    reset,
+    open: () => running,
+    configured,
+    failed: () => failure !== undefined,
+    blobs: modules.blobs,
+    log,
+    suite,
+    now,
+  });
+
   return {
     listings,
     describeListing: (listing) => {
@@ -351,20 +371,24 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     },
     // Between what a second gateway appends at once there may be records of others: it reads the log instead.
     ingest: (decoded, next) => (modules.settles ? running?.desk.ingest(decoded, next) : undefined),
-    reports: ledgerReports({
-      ready,
-      reset,
-      open: () => running,
-      configured,
-      failed: () => failure !== undefined,
-      blobs: modules.blobs,
-      log,
-      suite,
-      now,
-    }),
-    facilitator: deferFacilitator(ready),
-    facilitatorCallers: facilitating.known,
-    shared: { assets: tokens.map(({ symbol, decimals: digits }) => ({ symbol, decimals: digits })), configured },
+    v1: (required) => paymentRequiredV1(evm, required),
+    routes(api, { auth, session }) {
+      // The gateway that owns the log lets others have its prices and its chain.
+      if (modules.settles)
+        addSharedMoney(api, {
+          session,
+          listings,
+          assets: tokens.map(({ symbol, decimals: digits }) => ({ symbol, decimals: digits })),
+          configured,
+          place: async () => (await ready()).place,
+        });
+      mountLedgerApi(api, { auth, ledger: reports });
+      addFacilitatorRoutes(api, {
+        facilitator: deferFacilitator(ready),
+        ...(facilitating.known ? { callers: facilitating.known } : {}),
+        onError: (error, operation) => logger.warn({ operation, err: describe(error) }, "facilitator"),
+      });
+    },
     ready,
     trusted: () => running && trustedChain(running.place.deployments),
     begun: () => beginning !== undefined,
