@@ -26,6 +26,7 @@ import type {
 } from "@assay/protocol";
 import type { Auth } from "../auth.ts";
 import { limitBody } from "../limit-body.ts";
+import { requireOperator } from "../operator.ts";
 import { bytes, problem } from "../schemas.ts";
 
 /** Which payments a list is of. */
@@ -85,15 +86,7 @@ export function mountLedgerApi(
   const { auth, ledger } = modules;
   for (const path of ["/v1/payments/*", "/v1/batches/*", "/v1/chain/*"]) app.use(path, limitBody(MAX_BODY_BYTES));
 
-  const operator = async (context: Context): Promise<void> => {
-    const caller = await auth.caller(context.req.header("authorization"));
-    if (!caller)
-      throw new AssayError("token_required", "This needs the operator's token.", {
-        hints: ["Sign a challenge at /v1/auth/challenge with the operator's key and send the token as a bearer."],
-      });
-    if (!auth.isOperator(caller.owner))
-      throw new AssayError("operator_required", "Only the operator of this gateway may do this.");
-  };
+  const operator = (context: Context): Promise<void> => requireOperator(auth, context.req.header("authorization"));
   const paymentId = (context: Context): string => {
     const id = context.req.param("id") ?? "";
     if (ID.test(id)) return id;

@@ -1,9 +1,10 @@
 import { createRoute, z } from "@hono/zod-openapi";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import { AssayError, bytesToHex } from "@assay/core";
+import { bytesToHex } from "@assay/core";
 import type { Auth, Caller } from "../auth.ts";
 import { limitBody } from "../limit-body.ts";
+import { requireOperator } from "../operator.ts";
 import { problem } from "../schemas.ts";
 import type { AssurancePolicyStore } from "./assurance-store.ts";
 import { contractNotFound } from "./contracts.ts";
@@ -37,15 +38,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
   app.use("/v1/route/explain", limitBody(MAX_EXPLAIN_BYTES));
 
   const callerOf = (context: Context): Promise<Caller | undefined> => auth.caller(context.req.header("authorization"));
-  const operator = async (context: Context): Promise<void> => {
-    const caller = await callerOf(context);
-    if (!caller)
-      throw new AssayError("token_required", "This needs the operator's token.", {
-        hints: ["Sign a challenge at /v1/auth/challenge with the operator's key and send the token as a bearer."],
-      });
-    if (!auth.isOperator(caller.owner))
-      throw new AssayError("operator_required", "Only the operator of this gateway may do this.");
-  };
+  const operator = (context: Context): Promise<void> => requireOperator(auth, context.req.header("authorization"));
   const json = <Schema extends z.ZodType>(description: string, of: Schema) => ({
     200: { description, content: { "application/json": { schema: of } } },
     default: problem,
