@@ -53,7 +53,7 @@ export type MoneyConfig = {
   readonly settling?: SettlerOptions;
   /** Somebody else's facilitator that settles fixed and metered payments; this gateway does when absent. */
   readonly outside?: OutsideConfig;
-  /** Whether the chain is opened at once; otherwise when something has a price, or somebody asks for it. */
+  /** Whether the chain is opened soon after the start; otherwise when something has a price, or somebody asks for it. */
   readonly eager?: boolean;
   /** By symbol, smallest units: what one payer may owe that no block has yet. */
   readonly maxUnsettledPerPayer?: Readonly<Record<string, bigint>>;
@@ -117,6 +117,8 @@ export type Money = {
 /** Chain, desk and settler once all of them are there. */
 export type Running = Omit<OpenLedger, "close"> & { readonly place: ChainPlace; readonly database: Database };
 
+/** While nothing has a price, the first answers come before the chain: both would share the processors. Milliseconds. */
+const EAGER_AFTER_MS = 1_500;
 /** What was away may be back soon: how long until payments are begun again, the first time and at most, milliseconds. */
 const FIRST_RETRY_MS = 2_000;
 const LONGEST_RETRY_MS = 60_000;
@@ -286,7 +288,9 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     );
     return begun;
   };
-  if (config.eager || priced) void ready().catch(() => undefined);
+  const begins = (): void => void ready().catch(() => undefined);
+  if (priced) begins();
+  else if (config.eager) again = setTimeout(begins, EAGER_AFTER_MS).unref();
 
   const there = (): Running => {
     if (running && !closing) return running;
