@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -249,7 +250,8 @@ SERVICE = closed(
     },
     {
         -65831: closed({1: TEXT}, {2: TEXT, 3: many(64, closed({1: TEXT, 2: TEXT}, {3: integer})), 4: open_map}),
-        -65832: closed({1: HASH, 2: HASH, 3: one_of("allow", "deny")}), -65833: closed({1: TEXT, 2: TEXT, 3: TEXT}, {4: TEXT}),
+        -65832: closed({1: HASH, 2: HASH, 3: one_of("allow", "deny")}),
+        -65833: closed({1: TEXT, 2: TEXT, 3: TEXT}, {4: TEXT, 5: many(8, closed({1: TEXT, 2: TEXT, 3: TEXT}))}),
         -65834: closed(dict.fromkeys(range(1, 8), TEXT), {8: TEXT}), -65835: closed({1: TEXT, 2: TEXT}, {3: TEXT}),
         -65837: open_map, -65899: open_map,
     },
@@ -441,6 +443,8 @@ def parse_statement(envelope: bytes, claims: bytes) -> Statement:
             value = parse(TABLES[kind], decode_cbor(claims), "claims_invalid", kind)
             if kind == "execution":
                 check_execution(value)
+            if kind == "service":
+                check_service(value)
         except Refused:
             # Claims of something else are a mismatch (section 8), whatever they look like.
             if not mismatch:
@@ -460,6 +464,19 @@ def check_execution(claims: Mapping[int, Any]) -> None:
         needs += [-65539, -65549, -65814]
     if missing := [key for key in needs if key not in claims]:
         raise Refused("claims_invalid", f"execution: {missing} are missing for its mode, kind or model digest")
+
+
+def check_service(claims: Mapping[int, Any]) -> None:
+    """Section 4.2, beyond the table: the parts of a price are its amount together."""
+    price = claims.get(-65833, {})
+    if 5 not in price:
+        return
+    amounts = [price[1], *(part[1] for part in price[5])]
+    if len(amounts) < 3 or not all(re.fullmatch(r"0|[1-9][0-9]{0,77}", amount) for amount in amounts):
+        raise Refused("claims_invalid", "service: the price has fewer than two parts, or an amount that is no number")
+    whole, *parts = map(int, amounts)
+    if whole != sum(parts):
+        raise Refused("claims_invalid", "service: the parts of the price are not its amount together")
 
 
 @dataclass(frozen=True)

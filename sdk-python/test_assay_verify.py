@@ -439,6 +439,23 @@ class Made(unittest.TestCase):
             with self.subTest(name):
                 self.refused("claims_invalid", lambda m, claims=claims: m.execution.update(claims))
 
+    def test_parts_of_a_price(self) -> None:
+        def price(amount: str, *parts: str) -> dict[int, Any]:
+            return {-65833: {1: amount, 2: "USDC", 3: "parts", 5: [{1: part, 2: "model:a/b", 3: "listing"} for part in parts]}}
+
+        largest = str(2**256 - 1)
+        for stated in (price("2500", "2000", "500"), price("0", "0", "0"), price(largest, largest, "0")):
+            maker = Maker()
+            maker.service.update(stated)
+            self.assertEqual(maker.judge().code, "verified")
+        for stated in (
+            price("2500", "2000", "499"), price("2500", "2500"), price("0"), price("2500", "3000", "-500"),
+            price("2500", "2000", "0500"), price("2500", "2000", "500.0"), price("5", "2", "3\n"), price("5", "2", "٣"),
+            price("0x5", "2", "3"), price(str(10**78), str(10**78), "0"), price("9", *["1"] * 9),
+        ):  # fmt: skip
+            with self.subTest(stated):
+                self.refused("claims_invalid", lambda m, stated=stated: m.service.update(stated))
+
     def test_headers(self) -> None:
         for name, header in {
             "unknown algorithm": {1: -7}, "no digest": {258: -44}, "unknown parameter": {2: []}, "long kid": {4: bytes(9)},

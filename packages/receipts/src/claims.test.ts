@@ -85,8 +85,20 @@ function refused(kind: FieldKind): CborValue[] {
 }
 
 const kinds = Object.keys(fields) as (keyof ClaimsByKind)[];
+const PRICE = -65833;
+/** Parts of a price are held to its amount: two of one and two unlike any text. */
+const PARTED = new Map<number, CborValue>([
+  [1, "3"],
+  [2, "text"],
+  [3, "parts"],
+  [4, "text"],
+  [
+    5,
+    ["1", "2"].map((amount) => new Map<number, CborValue>([1, 2, 3].map((key) => [key, key === 1 ? amount : "text"]))),
+  ],
+]);
 const full = (kind: keyof ClaimsByKind): Map<number | string, CborValue> =>
-  new Map(fields[kind].map((field) => [field.key, sample(field.kind)]));
+  new Map(fields[kind].map((field) => [field.key, field.key === PRICE ? PARTED : sample(field.kind)]));
 const read = (kind: keyof ClaimsByKind, map: CborMap) => decodeClaims(kind, encodeCbor(map));
 const code = (value: string) => expect.objectContaining({ code: value }) as Error;
 
@@ -186,6 +198,62 @@ describe("rules between claims of an execution", () => {
     ["a check without a digest", { modelDigestCheck: "measured" }],
   ])("%s is refused", (_name, change) => {
     expect(() => decodeClaims("execution", minimal(change))).toThrow(code("claims_invalid"));
+  });
+});
+
+describe("rules between claims of a service statement", () => {
+  const priced = (amountAtomic: string, amounts?: readonly string[]): Uint8Array =>
+    encodeClaims("service", {
+      profile: PROFILE.service,
+      receiptId: new Uint8Array(16),
+      executionDigest: new Uint8Array(32),
+      issuedAtMs: 1,
+      retention: "none",
+      price: {
+        amountAtomic,
+        asset: "USDC",
+        rateSource: amounts ? "parts" : "listing",
+        ...(amounts
+          ? { parts: amounts.map((amount) => ({ amountAtomic: amount, subject: "model:a/b", rateSource: "listing" })) }
+          : {}),
+      },
+    });
+  const LARGEST = `${2n ** 256n - 1n}`;
+
+  test.each<[string, readonly string[] | undefined]>([
+    ["2000", undefined],
+    ["any text, as it was before there were parts", undefined],
+    ["2500", ["2000", "500"]],
+    ["0", ["0", "0"]],
+    [LARGEST, [LARGEST, "0"]],
+    ["8", ["1", "1", "1", "1", "1", "1", "1", "1"]],
+  ])("a price of %s may have the parts %j", (amount, parts) => {
+    expect(decodeClaims("service", priced(amount, parts)).price?.parts?.length).toBe(parts?.length);
+  });
+
+  test.each<[string, readonly string[]]>([
+    ["2500", ["2000", "499"]],
+    ["2500", ["2000", "501"]],
+    ["2500", ["2500"]],
+    ["0", []],
+    ["2500", ["3000", "-500"]],
+    ["2500", ["2000", "0500"]],
+    ["2500", ["2000", "500.0"]],
+    ["0x9c4", ["2000", "500"]],
+    ["2500", ["2000", "500", ""]],
+    ["0".repeat(400), ["0", "0"]],
+    [`${10n ** 78n}`, [`${10n ** 78n}`, "0"]],
+  ])("a price of %s with the parts %j is refused", (amount, parts) => {
+    expect(() => decodeClaims("service", priced(amount, parts))).toThrow(code("claims_invalid"));
+  });
+
+  test("more than eight parts have no form", () => {
+    expect(() =>
+      priced(
+        "0",
+        Array.from({ length: 9 }, () => "0"),
+      ),
+    ).toThrow(code("claims_invalid"));
   });
 });
 

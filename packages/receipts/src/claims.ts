@@ -169,11 +169,17 @@ const policy: readonly Field[] = [
   { key: 2, name: "decisionDigest", kind: digest, required },
   { key: 3, name: "outcome", kind: oneOf("allow", "deny"), required },
 ];
+const pricePart: readonly Field[] = [
+  { key: 1, name: "amountAtomic", kind: name, required },
+  { key: 2, name: "subject", kind: name, required },
+  { key: 3, name: "rateSource", kind: name, required },
+];
 const price: readonly Field[] = [
   { key: 1, name: "amountAtomic", kind: name, required },
   { key: 2, name: "asset", kind: name, required },
   { key: 3, name: "rateSource", kind: name, required },
   { key: 4, name: "unit", kind: name },
+  { key: 5, name: "parts", kind: { type: "list", of: { type: "map", fields: table(pricePart) }, max: 8 } },
 ];
 const payment: readonly Field[] = [
   { key: 1, name: "payer", kind: name, required },
@@ -228,6 +234,12 @@ export type ServiceClaims = {
     readonly asset: string;
     readonly rateSource: string;
     readonly unit?: string;
+    /** What the amount is made of, when that is more than one thing: together they are `amountAtomic`. */
+    readonly parts?: readonly {
+      readonly amountAtomic: string;
+      readonly subject: string;
+      readonly rateSource: string;
+    }[];
   };
   readonly payment?: {
     readonly payer: string;
@@ -414,7 +426,19 @@ export function encodeClaims<Kind extends keyof ClaimsByKind>(kind: Kind, claims
 export function decodeClaims<Kind extends keyof ClaimsByKind>(kind: Kind, bytes: Uint8Array): ClaimsByKind[Kind] {
   const claims = decodeTable(tables[kind], bytes) as ClaimsByKind[Kind];
   if (kind === "execution") checkExecution(claims as ExecutionClaims);
+  if (kind === "service") checkService(claims as ServiceClaims);
   return claims;
+}
+
+/** An amount in an asset's smallest unit: decimal digits without a sign, and no more than 2^256 has. */
+const ATOMIC = /^(?:0|[1-9]\d{0,77})$/;
+
+function checkService({ price: stated }: ServiceClaims): void {
+  if (!stated?.parts) return;
+  const amounts = [stated, ...stated.parts].map(({ amountAtomic }) => amountAtomic);
+  const [whole, ...parts] = amounts.every((text) => ATOMIC.test(text)) ? amounts.map(BigInt) : [];
+  if (parts.length < 2 || parts.reduce((sum, part) => sum + part, 0n) !== whole)
+    throw new AssayError("claims_invalid", "The parts of the price are not the amount of the price together.");
 }
 
 function checkExecution(claims: ExecutionClaims): void {
