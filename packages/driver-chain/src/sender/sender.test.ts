@@ -396,6 +396,65 @@ describe("after a kill", () => {
     expect(second.status().nextNonce).toBe(1);
   });
 
+  it("what the database wrote after its process was dead and its successor had begun is sent all the same", async () => {
+    const journal = memoryJournal();
+    const before = await count();
+    const job = { jobId: "a", to: counter, data: call, gasLimit: 60_000n } as const;
+    const written: Parameters<TxJournal["append"]>[0][] = [];
+    const dying = open({ ...journal, append: (record) => Promise.resolve(void written.push(record)) });
+    proxy.fault = ({ method }) => (method === "eth_sendRawTransaction" ? { kind: "cut" } : undefined);
+    await dying.submit(job);
+    await kill(dying);
+    proxy.fault = () => undefined;
+    const next = open(journal);
+    await next.start();
+    expect(await next.outcome("a")).toBeUndefined();
+    for (const record of written) await journal.append(record);
+    // Whoever only asks after it has it sent; whoever submits it again does not send it a second time.
+    expect(await next.outcome("a")).toMatchObject({ state: "pending" });
+    expect(await next.wait("a")).toMatchObject({ state: "final", nonce: 0 });
+    expect(await next.submit(job)).toMatchObject({ nonce: 0 });
+    expect(await count()).toBe(before + 1);
+  });
+
+  it("and what it wrote between a job's look and its turn is not numbered twice", async () => {
+    const journal = memoryJournal();
+    const before = await count();
+    const job = (jobId: string) => ({ jobId, to: counter, data: call, gasLimit: 60_000n }) as const;
+    const written: Parameters<TxJournal["append"]>[0][] = [];
+    const dying = open({ ...journal, append: (record) => Promise.resolve(void written.push(record)) });
+    proxy.fault = ({ method }) => (method === "eth_sendRawTransaction" ? { kind: "cut" } : undefined);
+    await dying.submit(job("a"));
+    await kill(dying);
+    proxy.fault = () => undefined;
+    let submittedA: Promise<unknown> = Promise.resolve();
+    let looked = (): void => undefined;
+    const lookedForA = new Promise<void>((resolve) => (looked = resolve));
+    const next = open({
+      ...journal,
+      async ofJob(network, sender, jobId) {
+        const rows = await journal.ofJob(network, sender, jobId);
+        if (jobId === "a") looked();
+        return rows;
+      },
+      async append(record) {
+        if (record.jobId === "b" && journal.records().length === 0) {
+          submittedA = next.submit(job("a"));
+          await lookedForA;
+          for (const row of written) await journal.append(row);
+        }
+        await journal.append(record);
+      },
+    });
+    await expect(next.submit(job("b"))).rejects.toThrow(code("transaction_journal_conflict"));
+    await next.submit(job("b"));
+    await submittedA;
+    expect(await next.wait("a")).toMatchObject({ state: "final", nonce: 0 });
+    expect(await next.wait("b")).toMatchObject({ state: "final", nonce: 1 });
+    expect(await count()).toBe(before + 2);
+    expect(journal.records().map(({ jobId }) => jobId)).toEqual(["a", "b"]);
+  });
+
   it("a journal whose answer was lost is believed, whichever way it went", async () => {
     for (const wrote of [true, false]) {
       const journal = memoryJournal();

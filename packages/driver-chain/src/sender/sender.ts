@@ -91,6 +91,7 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
   const aborter = new AbortController();
   let next: number | undefined;
   let lastCount = 0;
+  let lookedAgainMs = 0;
   let started: Promise<void> | undefined;
   let looping: Promise<void> | undefined;
   let exclusive: Promise<unknown> = Promise.resolve();
@@ -143,6 +144,19 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
     lastCount = count;
     looping ??= loop();
     wake();
+  }
+
+  /**
+   * Looks again what is under way, now and then, for a job that the journal has open and that nobody follows: a process that
+   * was killed may have its last row written by the database when its successor has begun, and a final transaction's block
+   * may be gone while nothing else made anyone look.
+   */
+  function takeUpAgain(): void {
+    const at = nowMs();
+    if (started === undefined || aborter.signal.aborted) return;
+    if (at - lookedAgainMs < (options.resendMs ?? DEFAULT_RESEND_MS)) return;
+    lookedAgainMs = at;
+    inTurn(resume).catch(ignore);
   }
 
   /**
@@ -247,6 +261,9 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
         throw new AssayError("transaction_queue_full", `${slots.size} transactions of ${me} are under way.`, {
           hints: ["Try again when some of them are mined."],
         });
+      // A dead process may have had it written after we looked, and the turn before ours found it.
+      const late = byJob.get(job.jobId);
+      if (late !== undefined && (await existing(job)) !== undefined) return late;
       const nonce = next ?? 0;
       const fresh = newSlot(nonce, job.jobId);
       try {
@@ -483,12 +500,18 @@ export function createSender({ chain, signer, journal, options = {} }: SenderPar
     if (last === undefined) return undefined;
     const pending = { state: "pending", nonce: last.nonce, hash: last.hash, attempts: rows.length } as const;
     const winner = rows.find(({ state }) => state === "final" || state === "reverted");
-    if (winner === undefined)
-      return rows.every(({ state }) => state === "dropped") ? { state: "dropped", nonce: last.nonce } : pending;
+    if (winner === undefined) {
+      if (rows.every(({ state }) => state === "dropped")) return { state: "dropped", nonce: last.nonce };
+      takeUpAgain();
+      return pending;
+    }
     if (isCancel(readTransaction(winner.raw), me)) return { state: "dropped", nonce: last.nonce };
     const receipt = await chain.receipt(winner.hash);
-    // The chain went back below it, which the next look at the chain will see and repair.
-    if (receipt === undefined) return { ...pending, problem: "receipt_missing" };
+    if (receipt === undefined) {
+      // The chain went back below it: whoever looks sends it again.
+      takeUpAgain();
+      return { ...pending, problem: "receipt_missing" };
+    }
     const found: TxOutcome = {
       state: receipt.ok ? "final" : "reverted",
       nonce: last.nonce,
