@@ -2,7 +2,8 @@
 
 "Section N" below means that document. The other sources are RFC 8949 (deterministic CBOR), RFC 9052 and 9995 (the
 envelope), RFC 6962 and 9162 (Merkle trees), and C2SP signed-note, tlog-checkpoint and tlog-cosignature (the log).
-`verify` is a function of its arguments: no clock, no network, no files. What the bundle holds never raises; it is judged.
+Payment and anchor (section 8.1) are in `assay_chain.py` and `assay_evm.py`. `verify` is a function of its arguments: no
+clock, no files, and no network but the chain that it is given. What the bundle holds never raises; it is judged.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ try:  # Older builds lack ML-DSA; a signature made with it is then inconclusive,
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 except ImportError:
     MLDSA44PublicKey = None  # type: ignore[assignment, misc]
+
+import assay_chain
+import assay_evm
 
 # Section 1. Counts and sizes in bytes.
 MAX_BUNDLE, MAX_ENVELOPE, MAX_CLAIMS, MAX_ENTRY = 64 << 20, 16_384, 262_144, 65_535
@@ -547,6 +551,7 @@ class Trust:
     keysets: frozenset[bytes] = frozenset()
     logs: Mapping[str, Log] = field(default_factory=dict)
     revoked: tuple[tuple[bytes, int], ...] = ()
+    chains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -594,34 +599,41 @@ def of_type(value: Any, kind: type) -> Any:
 
 
 def parse_trust(value: Any) -> Trust:
-    """Section 9, from parsed JSON. `roots` and `chains` serve checks that this verifier does not make. Raises TrustInvalid."""
+    """Section 9, from parsed JSON. `roots` serve a check that this verifier does not make. Raises TrustInvalid."""
     try:
-        names = {"version", "identities", "keysets", "logs", "revoked", "roots", "chains"}
-        trust = members(value, names, set(), "trust")
+        lists = {"identities", "keysets", "logs", "revoked", "roots", "chains"}
+        trust = dict.fromkeys(lists, ()) | members(value, {"version"}, lists, "trust")
+        if any(type(value.get(name, [])) is not list for name in lists):
+            raise ValueError("a part of the trust is not a list")
         if of_type(trust["version"], int) != 1:
             raise ValueError("trust is not of version 1")
         identities = []
-        for i in of_type(trust["identities"], list):
+        for i in trust["identities"]:
             members(i, {"algorithm", "publicKey", "label"}, {"subject"}, "an identity")
             subject = of_type(i["subject"], str) if "subject" in i else None
             identities.append((ALGORITHM_NAMES[i["algorithm"]], strict_base64(i["publicKey"]), subject))
         logs: dict[str, Log] = {}
-        for entry in of_type(trust["logs"], list):
-            members(entry, {"origin", "keys", "witnesses", "quorum"}, {"ignoreUnknownSignatures"}, "a log")
+        for entry in trust["logs"]:
+            members(entry, {"origin", "keys"}, {"witnesses", "quorum", "ignoreUnknownSignatures"}, "a log")
             keys = tuple(parse_vkey(k, (1, 4, 6)) for k in entry["keys"])
-            witnesses = tuple(parse_vkey(k, (4, 6)) for k in entry["witnesses"])
+            witnesses = tuple(parse_vkey(k, (4, 6)) for k in entry.get("witnesses", []))
             if not keys or of_type(entry["origin"], str) in logs:
                 raise ValueError("a log without a key, or twice")
             ignore = of_type(entry.get("ignoreUnknownSignatures", False), bool)
-            logs[entry["origin"]] = Log(keys, witnesses, of_type(entry["quorum"], int), ignore)
+            logs[entry["origin"]] = Log(keys, witnesses, of_type(entry.get("quorum", 0), int), ignore)
         revoked = []
-        for r in of_type(trust["revoked"], list):
+        for r in trust["revoked"]:
             members(r, {"key", "sinceMs", "reason"}, set(), "a revocation")
             revoked.append((bytes.fromhex(r["key"]), of_type(r["sinceMs"], int)))
-        pinned = frozenset(bytes.fromhex(k) for k in of_type(trust["keysets"], list))
+        pinned = frozenset(bytes.fromhex(k) for k in trust["keysets"])
         if any(len(k) != 32 for k in pinned):
             raise ValueError("a pinned keyset is not the hexadecimal of 32 bytes")
-        return Trust(tuple(identities), pinned, logs, tuple(revoked))
+        chains: dict[str, Mapping[str, str]] = {}
+        for chain in trust["chains"]:
+            members(chain, {"chain"}, {"contracts"}, "a chain")
+            contracts = {of_type(name, str): of_type(at, str) for name, at in chain.get("contracts", {}).items()}
+            chains.setdefault(of_type(chain["chain"], str), contracts)
+        return Trust(tuple(identities), pinned, logs, tuple(revoked), chains)
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise TrustInvalid(f"trust: {cause}") from cause
 
@@ -730,6 +742,10 @@ class Findings:
     def doubt(self, check: str, code: str, detail: str) -> None:
         self.found.append(Row(check, "inconclusive", code, detail))
 
+    def judge(self, check: str, result: assay_chain.Result | None) -> None:
+        if result is not None:
+            self.found.append(Row(check, *result))
+
     def row(self, check: str) -> Row:
         mine = [f for f in self.found if f.check == check]
         default = Row(check, "pass", "", "") if check in self.made else Row(check, "absent", "", "")
@@ -744,8 +760,19 @@ class Findings:
         return Verdict(status, first.code or ABSENT_CODES.get(first.check, f"{first.check}_absent"), rows, facts)
 
 
-def verify(encoded: bytes, trust: Trust, policy: Policy, now_ms: int) -> Verdict:
-    """The verdict on one bundle (section 8) at `now_ms`, milliseconds since 1970. Never raises for what is in the bundle."""
+def verify(
+    encoded: bytes,
+    trust: Trust,
+    policy: Policy,
+    now_ms: int,
+    chain: assay_chain.Chain | None = None,
+    blobs: tuple[bytes, ...] = (),
+) -> Verdict:
+    """The verdict on one bundle (section 8) at `now_ms`, milliseconds since 1970. Never raises for what is in the bundle.
+
+    With a `chain` the rows `payment` and `anchor` have to pass where the receipt states something of the kind: who names a
+    chain wants to know what is on it. `blobs` are those of the anchored batch: anchors are held to each of them.
+    """
     out = Findings()
     out.made = {"format"}
     try:
@@ -767,10 +794,15 @@ def verify(encoded: bytes, trust: Trust, policy: Policy, now_ms: int) -> Verdict
         check_keyset(k, statement, trust, log_time_ms, out)
     check_validity(bundle, out)
     check_deferred(bundle, out)
+    paid = paid_of(bundle)
+    out.judge("anchor", assay_chain.anchor_row(paid, chain, blobs))
+    out.judge("payment", assay_chain.payment_row(paid, chain))
     check_commitments(bundle, out)
     check_policy(execution, policy, now_ms, out)
     out.made |= ALWAYS_REQUIRED
     required = ALWAYS_REQUIRED | policy.require | {"tee": {"attestation"}, "zkml": {"proof"}}.get(execution[-65810], set())
+    if chain is not None:
+        required |= {row.check for row in out.found if row.check in ("anchor", "payment")}
     return out.verdict(required, facts_of(execution, log_time_ms))
 
 
@@ -854,7 +886,7 @@ def check_validity(bundle: Bundle, out: Findings) -> None:
 
 
 def check_deferred(bundle: Bundle, out: Findings) -> None:
-    """Attestation, proof, anchor and payment: stated or absent, and never checked by this verifier."""
+    """Attestation and proof: stated or absent, and never checked by this verifier."""
     mode = bundle.statements[0].claims[-65810]
     supplements = {s.claims[-65841] for s in bundle.statements if s.kind == "supplement"}
     if mode == "tee":
@@ -863,10 +895,33 @@ def check_deferred(bundle: Bundle, out: Findings) -> None:
         out.doubt("proof", "proof_pending", "the proof has not arrived")
     elif mode == "zkml":
         out.doubt("proof", "proof_unchecked", "this verifier does not check proofs")
-    if bundle.part("anchors") or "anchor" in supplements:
-        out.doubt("anchor", "anchor_unchecked", "this verifier does not read chains")
-    if any(s.kind == "service" and -65834 in s.claims for s in bundle.statements):
-        out.doubt("payment", "payment_unchecked", "this verifier does not read chains")
+
+
+def paid_of(bundle: Bundle) -> assay_chain.Paid:
+    """What section 8.1 looks at. The log proofs of the execution say where in the log it is, and under which roots."""
+    execution = bundle.statements[0]
+    service = next((s for s in bundle.statements if s.kind == "service"), None)
+    supplements = [s for s in bundle.statements if s.kind == "supplement"]
+    notes, proofs, roots = bundle.part("checkpoints"), [], []
+    for proof in bundle.part("log"):
+        try:
+            if execution.envelope not in parse_entry(proof["entry"]):
+                continue
+            proofs.append(proof["index"])
+            checkpoint = parse_checkpoint(notes[proof["checkpoint"]])
+            roots.append((checkpoint.size, checkpoint.root))
+        except (Refused, IndexError):
+            continue  # The row `log` says what is wrong with it.
+    return assay_chain.Paid(
+        execution.digest,
+        service.digest if service else None,
+        service.claims.get(-65834) if service else None,
+        [(s.claims[-65840], s.claims[-65842]) for s in supplements if s.claims[-65841] == "settlement"],
+        bundle.part("anchors"),
+        any(s.claims[-65841] == "anchor" for s in supplements),
+        proofs,
+        roots,
+    )
 
 
 def field_leaf(salt: bytes, name: str, value: bytes) -> bytes:
@@ -1062,13 +1117,20 @@ def read_json(path: str) -> Any:
             raise TrustInvalid(f"{path}: {cause}") from cause
 
 
+def read_blob(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(assay_evm.MAX_BLOB + 1)
+
+
 def main(arguments: list[str]) -> int:
     """Prints the verdict. Returns 0 verified, 10 failed, 11 inconclusive, 2 bad use, 1 anything else."""
-    parser = argparse.ArgumentParser(prog="assay_verify", description="Verify an Assay receipt without a network.")
+    parser = argparse.ArgumentParser(prog="assay_verify", description="Verify an Assay receipt; without a network unless a chain is named.")
     parser.add_argument("file", help="the receipt, *.receipt")
     parser.add_argument("--trust", required=True, help="the trust file (JSON)")
     parser.add_argument("--policy", help="what to ask for (JSON): modes, modelDigest, clientNonce, maxAgeMs, require")
     parser.add_argument("--now", type=int, metavar="MS", help="the verifier's clock, milliseconds since 1970")
+    parser.add_argument("--chain", metavar="URL", help="ask the chain at this JSON-RPC address for payment and anchor")
+    parser.add_argument("--batch", action="append", default=[], metavar="FILE", help="the blob of the anchored batch; may be repeated")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     given = parser.parse_args(arguments)
     try:
@@ -1076,12 +1138,15 @@ def main(arguments: list[str]) -> int:
         policy = parse_policy(read_json(given.policy)) if given.policy else Policy()
         with open(given.file, "rb") as file:
             encoded = file.read(MAX_BUNDLE + 1)
-    except TrustInvalid as cause:
+        blobs = tuple(read_blob(path) for path in given.batch)
+        chain = assay_chain.read_chain(given.chain, trust.chains) if given.chain else None
+    except (TrustInvalid, assay_chain.ChainUnknown) as cause:
         parser.error(str(cause))
-    except (OSError, UnicodeDecodeError) as cause:
+    except (OSError, UnicodeDecodeError, assay_chain.ChainFault) as cause:
         print(f"assay_verify: {cause}", file=sys.stderr)
         return 1
-    verdict = verify(encoded, trust, policy, time.time_ns() // 1_000_000 if given.now is None else given.now)
+    now_ms = time.time_ns() // 1_000_000 if given.now is None else given.now
+    verdict = verify(encoded, trust, policy, now_ms, chain, blobs)
     if given.json:
         checks = [vars(row) for row in verdict.rows]
         print(json.dumps({"status": verdict.status, "code": verdict.code, "checks": checks, "facts": verdict.facts}, indent=2))
