@@ -14,6 +14,7 @@ import {
   signExact,
   signUpto,
   signVoucher,
+  standing,
   statesOf,
   until,
   usdcOf,
@@ -77,10 +78,13 @@ it("settles every due payment exactly once, whenever its process is killed", { t
       continue;
     }
     await started;
-    await until(async () => {
+    const isDone = async (): Promise<boolean> => {
       const states = await statesOf(database);
       return Object.keys(states).every((state) => state === "settled");
-    }, 60_000);
+    };
+    await until(isDone, 60_000).catch(async (cause: unknown) => {
+      throw new Error(`Not settled: ${await standing(database)}`, { cause });
+    });
     break;
   }
 

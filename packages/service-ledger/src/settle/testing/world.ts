@@ -138,7 +138,12 @@ export async function signExact(
   world: World,
   from: Account,
   amount: bigint,
-  options: { readonly payTo?: Address; readonly permit2?: boolean; readonly agoS?: number } = {},
+  options: {
+    readonly payTo?: Address;
+    readonly permit2?: boolean;
+    readonly agoS?: number;
+    readonly nonce?: Uint8Array;
+  } = {},
 ): Promise<Signed> {
   const asked = requirement(
     world,
@@ -152,7 +157,7 @@ export async function signExact(
     suite,
     signer: from.signer,
     requirement: asked,
-    nonce: nonce(),
+    nonce: options.nonce ?? nonce(),
     nowS: signedS,
   });
   return { ...signed(world, asked, payload), deadlineS: signedS + asked.maxTimeoutSeconds };
@@ -317,6 +322,22 @@ export async function charge(
 export async function statesOf(database: Database): Promise<Record<string, number>> {
   const { rows } = await database.query("SELECT state, COUNT(*) AS count FROM assay.payments GROUP BY state");
   return Object.fromEntries(rows.map((row) => [String(row["state"]), Number(row["count"])]));
+}
+
+/** What is not settled, and what became of its jobs and transactions: for a failure's message. */
+export async function standing(database: Database): Promise<string> {
+  const { rows: payments } = await database.query(
+    `SELECT state, job_id, attempts, error_code, error_message, COUNT(*) AS count FROM assay.payments WHERE state <> 'settled'
+     GROUP BY state, job_id, attempts, error_code, error_message LIMIT 20`,
+  );
+  const { rows: transactions } = await database.query(
+    `SELECT job_id, nonce, attempt, state, block_number FROM assay.chain_transactions ORDER BY nonce DESC, attempt DESC LIMIT 20`,
+  );
+  const { rows: jobs } = await database.query(
+    `SELECT workflow_uuid, status, recovery_attempts, queue_name FROM assay_jobs.workflow_status
+     WHERE status <> 'SUCCESS' LIMIT 20`,
+  );
+  return JSON.stringify({ payments, transactions, jobs });
 }
 
 /** Waits until `look` answers; fails after `timeoutMs`. */
