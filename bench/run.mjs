@@ -19,6 +19,7 @@ const all = [
   "paid",
   "gas",
   "free",
+  "idle",
   "start",
   "pay-chaos",
 ];

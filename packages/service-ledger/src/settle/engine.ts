@@ -21,7 +21,13 @@ export type JobHandler = {
 };
 
 /** Something done now and then beside the jobs. */
-export type Chore = { readonly name: string; readonly everyMs: number; readonly run: () => Promise<unknown> };
+export type Chore = {
+  readonly name: string;
+  readonly everyMs: number;
+  /** How often once nothing has happened for a while, milliseconds; as often as ever when absent. */
+  readonly restMs?: number;
+  readonly run: () => Promise<unknown>;
+};
 
 export type EngineEvent =
   | { readonly type: "job_started"; readonly jobId: string; readonly payments: number }
@@ -51,7 +57,7 @@ export type EngineModules = {
 };
 
 export type EngineOptions = GroupOptions & {
-  /** How often the database is asked for what is due, milliseconds. */
+  /** How often the database is asked for what is due while something is, milliseconds; four times that when nothing is. */
   readonly tickMs: number;
   /** How often a job's transaction is asked after, milliseconds. */
   readonly pollMs: number;
@@ -64,6 +70,8 @@ export type Engine = {
   readonly begin: (jobs: Jobs) => void;
   /** Settles a payment, or all that are due, with the next turn. */
   readonly kick: (paymentId?: Hex) => void;
+  /** Looks what is due now: something has become so, or whoever calls has begun what chores go on with. */
+  readonly wake: () => void;
   readonly status: () => { readonly running: number; readonly waitingFor: string | null; readonly head: number | null };
   /** Ends the turns. Jobs stay where they are. */
   readonly close: () => Promise<void>;
@@ -71,6 +79,18 @@ export type Engine = {
 
 /** How often jobs are looked for that have payments and do not run. */
 const SUPERVISE_MS = 5_000;
+/** After this long without payments, jobs or callers there is less to look for than to save: longer than any job takes to show. */
+const QUICK_MS = 5_000;
+/** Looks for what is due are so much rarer then. Whoever makes payments due wakes us; a second gateway does not. */
+const SLOW_TICKS = 4;
+/** Looks that somebody woke us for are so far apart, milliseconds: payments that become due one by one are looked at together. */
+const WAKE_APART_MS = 250;
+/** After this long chores rest too: a minute in which receipts wait for their batch, and time to see it posted. */
+const LIVELY_MS = 75_000;
+/** How often resting chores run whose work is always brought to somebody's notice before. */
+export const REST_MS = 15_000;
+/** And how often a quiet chain is looked at: what it takes back then was settled over a minute ago. */
+const REST_REORG_MS = 5_000;
 
 /**
  * Turns due payments into jobs: looks what is due, groups it, gives each group's payments to a job and starts it. The rows
@@ -81,13 +101,24 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
   const closing = new AbortController();
   const deposited = new Set<Hex>();
   let kicked: Set<Hex> | "all" = new Set();
-  let wake = (): void => {};
+  let woken = (): void => {};
+  let soon: NodeJS.Timeout | undefined;
+  let stirredMs = now();
+  let turnedMs = 0;
   let waitingFor: string | null = null;
   let jobs: Jobs | undefined;
   let turning: Promise<void> | undefined;
 
   const reorgs = createReorgWatch({ ...modules, onReorg: () => deposited.clear() });
   const lastRun = new Map<string, number>();
+
+  const stir = (): void => {
+    stirredMs = now();
+  };
+  const hurry = (): void => {
+    stir();
+    woken();
+  };
 
   const waits = (error: unknown): void => {
     const reason = error instanceof Error ? error.message : String(error);
@@ -119,7 +150,7 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
       state: outcome.state,
       ...("transaction" in outcome ? { transaction: outcome.transaction } : {}),
     });
-    wake();
+    hurry();
   }
 
   /** A payment that opens a channel is a charge like any other once its deposit is on the chain. */
@@ -139,6 +170,8 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
       kicked = new Set();
       return;
     }
+    stir();
+    running.prepare();
     await lookAtDeposits(waiting);
     const channels = waiting.flatMap(({ channelId }) => (channelId === undefined ? [] : [channelId]));
     const busyChannels = await channelsUnderWay(database, [...new Set(channels)]);
@@ -171,31 +204,33 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
     }
   }
 
-  const chores: readonly Chore[] = [
-    { name: "reorgs", everyMs: Math.max(options.pollMs, 500), run: reorgs },
+  const choresOf = (running: Jobs): readonly Chore[] => [
+    { name: "supervise", everyMs: SUPERVISE_MS, restMs: REST_MS, run: () => supervise(running) },
+    { name: "reorgs", everyMs: Math.max(options.pollMs, 500), restMs: REST_REORG_MS, run: reorgs },
     ...modules.chores,
   ];
 
-  async function turn(running: Jobs): Promise<void> {
+  async function turn(running: Jobs, chores: readonly Chore[]): Promise<void> {
     await startDue(running);
-    if (now() - (lastRun.get("supervise") ?? 0) >= SUPERVISE_MS) {
-      await supervise(running);
-      lastRun.set("supervise", now());
-    }
+    if (running.running() > 0) stir();
     for (const chore of chores) {
-      if (now() - (lastRun.get(chore.name) ?? 0) < chore.everyMs) continue;
+      const everyMs = now() - stirredMs < LIVELY_MS ? chore.everyMs : (chore.restMs ?? chore.everyMs);
+      if (now() - (lastRun.get(chore.name) ?? 0) < everyMs) continue;
       await chore.run();
       lastRun.set(chore.name, now());
     }
   }
 
   async function turns(running: Jobs): Promise<void> {
+    const chores = choresOf(running);
+    stir();
     while (!closing.signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
+      const called = new Promise<void>((resolve) => {
+        woken = resolve;
       });
+      turnedMs = now();
       try {
-        await turn(running);
+        await turn(running, chores);
         waitingFor = null;
       } catch (error) {
         if (isPassing(error)) waits(error);
@@ -203,7 +238,8 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
           onEvent({ type: "job_failed", jobId: "turn", error: error instanceof Error ? error.message : String(error) });
       }
       const timer = new AbortController();
-      await Promise.race([woken, pause(options.tickMs, undefined, { signal: timer.signal }).catch(() => undefined)]);
+      const tickMs = now() - stirredMs < QUICK_MS ? options.tickMs : options.tickMs * SLOW_TICKS;
+      await Promise.race([called, pause(tickMs, undefined, { signal: timer.signal }).catch(() => undefined)]);
       timer.abort();
     }
   }
@@ -217,12 +253,22 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
     kick(paymentId) {
       if (paymentId === undefined) kicked = "all";
       else if (kicked !== "all") kicked.add(paymentId);
-      wake();
+      hurry();
+    },
+    wake() {
+      soon ??= setTimeout(
+        () => {
+          soon = undefined;
+          hurry();
+        },
+        Math.max(0, turnedMs + WAKE_APART_MS - now()),
+      ).unref();
     },
     status: () => ({ running: jobs?.running() ?? 0, waitingFor, head: reorgs.head() }),
     async close() {
       closing.abort(new Error("The settler is closing."));
-      wake();
+      clearTimeout(soon);
+      woken();
       await turning;
     },
   };

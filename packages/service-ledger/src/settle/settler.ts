@@ -10,7 +10,7 @@ import type { AnchorEvent, LogCheckpoint, PreparedAnchor } from "../anchor/ancho
 import type { ReceiptLeaf } from "../anchor/tree.ts";
 import { chainReads } from "./chain-reads.ts";
 import { createClaimHandler, createDepositHandler, isDepositUsed } from "./channel-jobs.ts";
-import { createEngine } from "./engine.ts";
+import { REST_MS, createEngine } from "./engine.ts";
 import type { Chore, EngineEvent } from "./engine.ts";
 import { takeFence } from "./fence.ts";
 import { launchJobs } from "./jobs.ts";
@@ -62,6 +62,8 @@ export type SettlerStatus = {
 /** A settler in this thread. */
 export type RunningSettler = {
   readonly kick: (paymentId?: Hex) => void;
+  /** Looks what is due now, which waits for company as ever. */
+  readonly wake: () => void;
   readonly status: () => SettlerStatus;
   /** Makes splitters that hold something pay out, up to ten at once. */
   readonly payout: () => Promise<void>;
@@ -168,11 +170,12 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
     const chores: Chore[] = [{ name: "sweep", everyMs: SWEEP_EVERY_MS, run: () => jobs.sweep(now() - KEEP_JOBS_MS) }];
     if (options.payoutEveryMs > 0) chores.push({ name: "payout", everyMs: options.payoutEveryMs, run: payout });
     if (anchor && options.anchorEveryMs > 0)
-      chores.push({ name: "anchor", everyMs: ANCHOR_TURN_MS, run: () => anchor.turn() });
+      chores.push({ name: "anchor", everyMs: ANCHOR_TURN_MS, restMs: REST_MS, run: () => anchor.turn() });
     if (callbacks.writeSupplements)
       chores.push({
         name: "supplements",
         everyMs: SUPPLEMENTS_EVERY_MS,
+        restMs: REST_MS,
         run: createSupplementer({
           database,
           write: callbacks.writeSupplements,
@@ -232,11 +235,17 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
 
     return {
       kick: engine.kick,
+      wake: engine.wake,
       status: () => ({ ...engine.status(), operator: operator.address }),
       payout,
-      anchor: async () => anchor?.flush(),
+      async anchor() {
+        await anchor?.flush();
+        engine.wake();
+      },
       prepareIndividual(leaf) {
         if (!anchor) throw new AssayError("anchor_unavailable", "This settler has no key that anchors batches.");
+        // The chore sees to what this leaves on its way.
+        engine.wake();
         return anchor.prepareIndividual(leaf);
       },
       async refund(channelId, amountAtomic) {

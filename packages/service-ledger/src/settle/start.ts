@@ -36,6 +36,8 @@ export type ThreadEvent =
 export type Settler = {
   /** Settles a payment, or all that are due, without waiting for company. */
   readonly kick: (paymentId?: Hex) => void;
+  /** Tells that payments became due: they are looked at now, and not when it is time to look. They wait for company as ever. */
+  readonly wake: () => void;
   readonly status: () => Promise<SettlerStatus>;
   readonly payout: () => Promise<void>;
   /** Anchors whatever waits for its batch. */
@@ -163,6 +165,7 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
   await begin();
   return {
     kick: (paymentId) => current?.link.note("kick", paymentId),
+    wake: () => current?.link.note("wake"),
     status: async () => (await link().call("status")) as SettlerStatus,
     payout: async () => void (await link().call("payout")),
     anchor: async () => void (await link().call("anchor")),

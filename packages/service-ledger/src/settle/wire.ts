@@ -74,6 +74,9 @@ export function serveSettler(wire: Wire, onFenced: () => void): { readonly close
     refund: ({ channelId, amountAtomic }) => running().refund(channelId, amountAtomic),
     close,
   };
-  const link = createLink(wire, methods, { kick: (paymentId: Hex | undefined) => settler?.kick(paymentId) });
+  const link = createLink(wire, methods, {
+    kick: (paymentId: Hex | undefined) => settler?.kick(paymentId),
+    wake: () => settler?.wake(),
+  });
   return { close };
 }

@@ -77,6 +77,7 @@ export async function openLedger(
           if (settler) return settler.refund(channelId, amountAtomic);
           throw new AssayError("settler_gone", "Channels are refunded by the gateway that settles.");
         },
+        onDue: () => settler?.wake(),
         onEvent: (event) =>
           logger.error("error" in event ? { ...event, error: undefined, err: describe(event.error) } : event, "ledger"),
       },
