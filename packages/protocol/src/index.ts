@@ -67,6 +67,7 @@ export * from "./text/index.ts";
 export * from "./nodes/index.ts";
 export * from "./openai/index.ts";
 export type {
+  BesideUse,
   Charge,
   DurableReceipt,
   ListedPayee,

@@ -12,9 +12,11 @@ export type MeteredUse = {
 
 /**
  * What a listing is for: a model by its name (`model:me/net`), or one of the gateway's own services (`service:storage`,
- * `service:verification`, `service:audit`, `service:proving`).
+ * `service:openings`, `service:verification`, `service:audit`, `service:proving`).
  */
-export type ListingSubject = `model:${string}` | `service:${"storage" | "verification" | "audit" | "proving"}`;
+export type ListingSubject =
+  | `model:${string}`
+  | `service:${"storage" | "openings" | "verification" | "audit" | "proving"}`;
 
 /** A share of what a listing earns, in 1/10,000. The rest is the gateway's. */
 export type ListedPayee = { readonly address: `0x${string}`; readonly basisPoints: number };
@@ -45,11 +47,16 @@ export type Listings = {
   readonly remove: (subject: ListingSubject) => Promise<boolean>;
 };
 
+/** A service that a request asks for beside what it is about: charged by a listing of its own, on top. */
+export type BesideUse = { readonly subject: ListingSubject; readonly used: MeteredUse };
+
 /** What is about to be done for a request, before it is. */
 export type PricedUse = {
   /** Listings that may apply: the dearest of them bounds the quote. */
   readonly subjects: readonly ListingSubject[];
   readonly most: MeteredUse;
+  /** Each at its most; what it costs is added to the quote. None of `subjects` is among them. */
+  readonly besides?: readonly BesideUse[];
   readonly resource: { readonly url: string; readonly description?: string; readonly mimeType?: string };
 };
 
@@ -98,12 +105,20 @@ export type PaymentClaim = {
   readonly payTo: string;
 };
 
-/** The service statement's `price`: amountAtomic times `unit` is the amount of `asset`; `rateSource` names the listing. */
+/**
+ * The service statement's `price`: amountAtomic times `unit` is the amount of `asset`; `rateSource` names the listing, or is
+ * `parts` when several were charged, each with its share of the amount.
+ */
 export type ListedPriceClaim = {
   readonly amountAtomic: string;
   readonly asset: string;
   readonly rateSource: string;
   readonly unit: string;
+  readonly parts?: readonly {
+    readonly amountAtomic: string;
+    readonly subject: string;
+    readonly rateSource: string;
+  }[];
 };
 
 /** What is charged, fixed: it becomes true with the record that carries `instruction`, and not before. */
@@ -132,10 +147,10 @@ export type OpenPayment = {
   /** Headers of an answer whose amount is not known yet: a stream's. */
   readonly headers: Readonly<Record<string, string>>;
   /**
-   * Fixes the amount, once: metered schemes pay for `used` under the listing of `subject` and at most the cap, `exact` pays
-   * its price. `subject` is one of the quote's.
+   * Fixes the amount, once: metered schemes pay for `used` under the listing of `subject` and for what of the quote's
+   * `besides` was used, each at most its cap; `exact` pays its price. `subject` is one of the quote's.
    */
-  readonly charge: (subject: ListingSubject, used: MeteredUse) => Charge;
+  readonly charge: (subject: ListingSubject, used: MeteredUse, besides?: readonly BesideUse[]) => Charge;
   /** Gives the payment back unused: the work failed, or no receipt could be written. Idempotent; not after `durable`. */
   readonly release: () => Promise<void>;
 };

@@ -17,7 +17,7 @@ import type { RetentionClass, ServiceClaims } from "@assay/receipts";
 import type { Auth, Caller } from "./auth.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Auditor } from "./nodes/audit.ts";
-import { MAX_ANSWER_BYTES } from "./openings.ts";
+import { MAX_ANSWER_BYTES, keptOpening } from "./openings.ts";
 import type { OpeningVault } from "./openings.ts";
 import { recordHeaders } from "./payments/answer.ts";
 import type { RecordFacts } from "./payments/answer.ts";
@@ -136,7 +136,11 @@ export async function handleInfer(
   const paying =
     payments &&
     (await payments.take(
-      { subjects: [`model:${model.name}`], most: { milliseconds: payments.limits.inferMs } },
+      {
+        subjects: [`model:${model.name}`],
+        most: { milliseconds: payments.limits.inferMs },
+        besides: keptOpening(retention),
+      },
       payable(request, body, signal),
       "application/octet-stream",
     ));
@@ -252,6 +256,7 @@ async function answer(modules: InferModules, response: ServerResponse, asked: As
           receiptId: execution.receiptId,
           subject: `model:${model.name}`,
           used: { milliseconds: Math.ceil(execution.engineMs) },
+          besides: keptOpening(retention),
           opening,
           form: { status: 200, headers: head, body: () => joinBody(encoded) },
           keeps: asked.keeps && encoded.byteLength <= MAX_ANSWER_BYTES,

@@ -1,7 +1,8 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
 import { AssayError, decodeCbor, encodeCbor } from "@assay/core";
 import type { CborValue } from "@assay/core";
-import type { FieldValue, FullOpening } from "@assay/receipts";
+import type { BesideUse } from "@assay/protocol";
+import type { FieldValue, FullOpening, RetentionClass } from "@assay/receipts";
 
 /** Keeps openings for owners who ask for it, encrypted on this server's disk. */
 export type OpeningVault = {
@@ -30,6 +31,14 @@ export type OpeningVault = {
   /** The answer kept there; undefined when there is none, or its time is over. Throws `opening_unreadable`. */
   readonly answer: (receiptId: Uint8Array, sealed: Uint8Array, nowMs: number) => Uint8Array | undefined;
 };
+
+/**
+ * What keeping an opening uses beside the answer: one, whatever its size, until its owner has it erased. None for the
+ * other classes of retention.
+ */
+export function keptOpening(retention: RetentionClass): readonly BesideUse[] {
+  return retention === "server-encrypted" ? [{ subject: "service:openings", used: {} }] : [];
+}
 
 const VERSION = 1;
 /** A container of an answer, with an opening of the first version before it or without one. */

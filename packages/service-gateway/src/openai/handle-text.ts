@@ -21,7 +21,7 @@ import type { ItemMemory } from "./items.ts";
 import type { TEXT_DEFAULTS } from "./limits.ts";
 import { problemOf } from "../http-errors.ts";
 import { chargeText, gather, payText, sendComplete } from "./pay.ts";
-import { assertKeepable, recordText } from "./record.ts";
+import { assertKeepable, openingOf, recordText } from "./record.ts";
 import type { RecordModules, RecordedText } from "./record.ts";
 import { drained, endWithin, eventText } from "./sse.ts";
 import type { TextCaller } from "./types.ts";
@@ -115,7 +115,8 @@ export async function handleText(
     };
     const { payments } = modules;
     const paying =
-      payments && (await payText(payments, modules.router, parsed, caller, () => payable(request, body, left.signal)));
+      payments &&
+      (await payText(payments, modules.router, parsed, caller, retention, () => payable(request, body, left.signal)));
     if (paying?.kind === "replay") {
       sendComplete(response, paying.answer, limits.stallMs);
       return { kind: "replayed", receiptId: paying.receiptId };
@@ -234,6 +235,7 @@ async function answer(
       const owed = paying && (failure === undefined || left) ? paying : undefined;
       if (paying && !owed) await paying.release();
       if (failure !== undefined && owed) gathered?.add(brokenOff(dialect, failure, sent));
+      const opening = openingOf(modules.vault, begun, executed, asked.retention);
       const charged =
         owed &&
         chargeText(owed, executed, {
@@ -243,8 +245,9 @@ async function answer(
           body: gathered ? gathered.text() : held[0],
           stream: !parsed.stream ? "no" : failure === undefined ? "whole" : "broken",
           retention: asked.saidRetention,
+          kept: opening.retention,
         });
-      recorded = await recordText(modules, begun, executed, asked, charged);
+      recorded = await recordText(modules, begun, executed, { ...asked, ...opening }, charged);
       facts = await factsOf(modules, begun, recorded, owed);
       modules.onReceipt(bytesToHex(begun.receiptId), recorded.logIndex);
       if (dialect === "responses" && failure === undefined && parsed.parameters.store !== false)

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Charge, ExecutedText, ParsedText, TextDialect } from "@assay/protocol";
 import type { RetentionClass } from "@assay/receipts";
+import { keptOpening } from "../openings.ts";
 import { withMembers } from "../payments/answer.ts";
 import type { CompleteAnswer, KeptForm } from "../payments/answer.ts";
 import { NOT_KEPT, payable } from "../payments/payable.ts";
@@ -15,13 +16,14 @@ export async function payText(
   router: TextRouter,
   parsed: ParsedText,
   caller: TextCaller,
+  retention: RetentionClass,
   request: () => PayableRequest,
 ): Promise<Paying | Replayed | undefined> {
   if (!router.priced || payments.allFree()) return undefined;
   const { subjects, most } = await router.priced(parsed, caller);
   if (subjects.length === 0) return undefined;
   return payments.take(
-    { subjects, most: { ...most, milliseconds: payments.limits.textMs } },
+    { subjects, most: { ...most, milliseconds: payments.limits.textMs }, besides: keptOpening(retention) },
     request(),
     parsed.stream ? "text/event-stream" : "application/json",
   );
@@ -90,15 +92,18 @@ export function chargeText(
     readonly stream: "no" | "whole" | "broken";
     /** What its caller asked for in words; undefined when nothing. */
     readonly retention: RetentionClass | undefined;
+    /** What became of it: `none` for an opening that grew too large to be kept. */
+    readonly kept: RetentionClass;
   },
 ): ChargedText {
   const { usage, engineMs } = executed;
   const { dialect, stream, body, started } = facts;
-  const charge = paying.charge(facts.subject, {
+  const used = {
     inputTokens: usage.prompt_tokens,
     outputTokens: usage.completion_tokens,
     milliseconds: Math.ceil(engineMs),
-  });
+  };
+  const charge = paying.charge(facts.subject, used, keptOpening(facts.kept));
   const keepable = facts.retention !== "none" && body !== undefined;
   const common = { status: 200, individual: paying.open.settlement === "individual" };
   return {

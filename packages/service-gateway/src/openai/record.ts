@@ -17,6 +17,9 @@ import type { TextCaller } from "./types.ts";
 /** A request as it came, and who asks. */
 type AskedText = { readonly caller: TextCaller; readonly body: Uint8Array; readonly parsed: ParsedText };
 
+/** What is kept of request and answer: sealed, or nothing. */
+type TextOpening = { readonly retention: RetentionClass; readonly opening: Uint8Array };
+
 /** The recorder's part for text: the local node's drafts, and statements that a remote node signed itself. */
 export type TextRecorder = {
   readonly record: (draft: ExecutionDraft) => Promise<Recorded>;
@@ -60,19 +63,21 @@ export type ChargedText = {
 /** A durable receipt. `retention` is what holds: `none` when an answer grew too large to be kept as was asked. */
 export type RecordedText = Recorded & { readonly retention: RetentionClass; readonly form?: KeptForm };
 
-/** Makes the receipt of an execution durable. Throws the recorder's codes, and then there is no receipt. */
+/**
+ * Makes the receipt of an execution durable, with what {@link openingOf} kept of it. Throws the recorder's codes, and then
+ * there is no receipt.
+ */
 export async function recordText(
   modules: RecordModules,
   begun: Begun,
   executed: ExecutedText,
-  asked: AskedText & { readonly retention: RetentionClass },
+  asked: AskedText & TextOpening,
   charged?: ChargedText,
 ): Promise<RecordedText> {
-  const { caller } = asked;
+  const { caller, retention, opening } = asked;
   const { receiptId, masterSalt, routed } = begun;
   const parts = routed.service(executed);
   const mode = executed.mode ?? "vanilla";
-  const { retention, opening } = openingOf(modules.vault, begun, executed, asked.retention);
   const kept = charged && keepAnswer(modules, charged, receiptId, opening, retention);
   const tries = triesOf(begun, executed);
   const route = parts.route ?? { chosen: routed.executor.subject };
@@ -184,12 +189,12 @@ function placeOf(bytes: Uint8Array, part: Uint8Array): number | undefined {
  * What is kept of request and answer. An answer may grow beyond what can be kept when most of it was sent already, with
  * images for one: then nothing is kept and the service statement says so, because the answer is good all the same.
  */
-function openingOf(
+export function openingOf(
   vault: OpeningVault,
   { receiptId, masterSalt }: Begun,
   { requestFields, responseFields }: ExecutedText,
   retention: RetentionClass,
-): { readonly retention: RetentionClass; readonly opening: Uint8Array } {
+): TextOpening {
   if (retention !== "server-encrypted") return { retention, opening: NOTHING };
   try {
     return { retention, opening: vault.seal(receiptId, masterSalt, requestFields, responseFields) };

@@ -1,6 +1,7 @@
 import { AssayError, bytesToHex, hexToBytes, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type {
+  BesideUse,
   Charge,
   DurableReceipt,
   ListingSubject,
@@ -76,7 +77,7 @@ export type Paying = {
   readonly open: OpenPayment;
   readonly subjects: readonly ListingSubject[];
   /** Fixes the amount. `subject` is charged when it was quoted, else the first that was. */
-  readonly charge: (subject: ListingSubject | undefined, used: MeteredUse) => Charge;
+  readonly charge: (subject: ListingSubject | undefined, used: MeteredUse, besides?: readonly BesideUse[]) => Charge;
   /** The charge as the recorder takes it. */
   readonly recorded: (charge: Charge) => RecordedPayment;
   /** Gives the payment back; resolves when that is done, and never rejects. */
@@ -209,10 +210,10 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
       paymentId: open.paymentId,
       open,
       subjects,
-      charge(subject, used) {
+      charge(subject, used, besides) {
         const charged = subject !== undefined && subjects.includes(subject) ? subject : subjects[0];
         if (charged === undefined) throw new TypeError("A quote names no listing.");
-        return open.charge(charged, used);
+        return open.charge(charged, used, besides);
       },
       recorded: (charge) => ({
         instruction: charge.instruction,

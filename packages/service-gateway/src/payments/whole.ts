@@ -1,4 +1,4 @@
-import type { ListingSubject, MeteredUse } from "@assay/protocol";
+import type { BesideUse, ListingSubject, MeteredUse } from "@assay/protocol";
 import type { ServiceClaims } from "@assay/receipts";
 import type { RecordedPayment } from "../recorder.ts";
 import type { KeptForm } from "./answer.ts";
@@ -24,6 +24,7 @@ export function chargeWhole(
     readonly receiptId: Uint8Array;
     readonly subject: ListingSubject;
     readonly used: MeteredUse;
+    readonly besides?: readonly BesideUse[];
     /** What is kept of request and response anyway, sealed; empty for nothing. */
     readonly opening: Uint8Array;
     readonly form: Pick<KeptForm, "status" | "headers"> & { readonly body: () => Uint8Array };
@@ -31,7 +32,7 @@ export function chargeWhole(
   },
 ): ChargedWhole {
   const { form } = answer;
-  const charge = paying.charge(answer.subject, answer.used);
+  const charge = paying.charge(answer.subject, answer.used, answer.besides);
   const claims = { price: charge.price, payment: charge.payment };
   const payment = paying.recorded(charge);
   const headers = { ...form.headers, ...PAID_HEADERS, ...charge.headers };

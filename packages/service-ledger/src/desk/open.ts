@@ -1,4 +1,4 @@
-import type { Charge, DurableReceipt, ListingSubject, MeteredUse, OpenPayment } from "@assay/protocol";
+import type { BesideUse, Charge, DurableReceipt, ListingSubject, MeteredUse, OpenPayment } from "@assay/protocol";
 import { encodeSettlementResponse, settlementDocument, toHex } from "@assay/x402";
 import type { Address, ChannelStateWire, EvmSuite, Hex, PaymentPayload, SettlementResponse } from "@assay/x402";
 import { encodeInstruction } from "../instruction.ts";
@@ -7,7 +7,7 @@ import { listingDigest } from "../listings/listing.ts";
 import type { ChannelHistory } from "./rows.ts";
 import { plainRequirement } from "./rows.ts";
 import type { OpenEntry } from "./open-payments.ts";
-import type { DeskQuote, Pricing } from "./terms.ts";
+import type { ChargedPart, DeskQuote, Pricing } from "./terms.ts";
 import type { PaymentRequirements } from "@assay/x402";
 
 /** A payment that was verified and claimed. */
@@ -62,11 +62,19 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
     extra: { settlement: "deferred", paymentId: entry.paymentId, ...extra },
   });
 
-  const amountFor = (subject: ListingSubject, used: MeteredUse): bigint => {
-    const metered = pricing.charge(quote, subject, used);
-    if (scheme === "exact") return quote.capAtomic;
-    if (scheme === "upto") return metered;
-    return metered < LEAST_VOUCHER_CHARGE ? LEAST_VOUCHER_CHARGE : metered;
+  const partsFor = (
+    subject: ListingSubject,
+    used: MeteredUse,
+    besides: readonly BesideUse[],
+  ): readonly [ChargedPart, ...ChargedPart[]] => {
+    const [first, ...rest] =
+      scheme === "exact" ? pricing.whole(quote, subject) : pricing.metered(quote, subject, used, besides);
+    // Nothing of what is priced was used: the service beside that was asked for costs nothing then.
+    if (!first) return [{ ...besideOf(quote), amountAtomic: scheme === "upto" ? 0n : LEAST_VOUCHER_CHARGE }];
+    const nothing = sumOf([first, ...rest]) < LEAST_VOUCHER_CHARGE;
+    return scheme === "batch-settlement" && nothing
+      ? [{ ...first, amountAtomic: LEAST_VOUCHER_CHARGE }, ...rest]
+      : [first, ...rest];
   };
 
   return {
@@ -77,11 +85,12 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
     scheme,
     settlement,
     headers: answer(settled({}, scheme === "exact" ? quote.capAtomic : undefined)),
-    charge(subject, used): Charge {
+    charge(subject, used, besides = []): Charge {
       if (charged !== undefined || released)
         throw new TypeError("A payment is charged once, and not after it was given back.");
-      const amountAtomic = amountFor(subject, used);
-      const listing = listingDigest(quote.terms.listings.get(subject) ?? dearest(quote));
+      const parts = partsFor(subject, used, besides);
+      const amountAtomic = sumOf(parts);
+      const listing = listingDigest(parts[0].listing);
       const instruction = encodeInstruction({
         paymentId: entry.paymentId,
         payer,
@@ -129,8 +138,8 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
         price: {
           amountAtomic: amountAtomic.toString(),
           asset: quote.terms.token.symbol,
-          rateSource: `listing:${listing}`,
           unit: `1e-${quote.terms.token.decimals}`,
+          ...ratesOf(parts),
         },
         instruction,
         headers: answer(response),
@@ -167,9 +176,24 @@ export function channelWire(
   };
 }
 
-/** The listing that bounds a quote, for a subject that costs nothing. */
-function dearest(quote: DeskQuote): Parameters<typeof listingDigest>[0] {
-  const [first] = quote.terms.listings.values();
+function sumOf(parts: readonly ChargedPart[]): bigint {
+  return parts.reduce((sum, { amountAtomic }) => sum + amountAtomic, 0n);
+}
+
+/** What a price says of the listings that it is made of. */
+function ratesOf(parts: readonly [ChargedPart, ...ChargedPart[]]): Pick<Charge["price"], "rateSource" | "parts"> {
+  const named = parts.map(({ subject, listing, amountAtomic }) => ({
+    amountAtomic: amountAtomic.toString(),
+    subject,
+    rateSource: `listing:${listingDigest(listing)}`,
+  }));
+  const [only, ...more] = named;
+  return only && more.length === 0 ? { rateSource: only.rateSource } : { rateSource: "parts", parts: named };
+}
+
+/** The listing of a service beside, where nothing else has one. */
+function besideOf({ terms }: DeskQuote): Omit<ChargedPart, "amountAtomic"> {
+  const [first] = terms.besides;
   if (!first) throw new TypeError("A quote without a listing was charged.");
-  return first;
+  return { subject: first[0], listing: first[1].listing };
 }

@@ -1,7 +1,7 @@
 import { AssayError } from "@assay/core";
 import { splitAddressOf } from "@assay/contracts";
 import type { TokenInfo } from "@assay/contracts";
-import type { ListedPayee, Listing, ListingSubject, MeteredUse, PricedUse, Quote } from "@assay/protocol";
+import type { BesideUse, ListedPayee, Listing, ListingSubject, MeteredUse, PricedUse, Quote } from "@assay/protocol";
 import { offeredExtensions } from "@assay/x402";
 import type { Address, PaymentRequired, PaymentRequirements } from "@assay/x402";
 import { amountOf, isFreeListing } from "../listings/amounts.ts";
@@ -13,6 +13,8 @@ import type { DeskModules, DeskOptions } from "./modules.ts";
 type Terms = {
   readonly token: TokenInfo;
   readonly listings: ReadonlyMap<ListingSubject, Listing>;
+  /** The most that each of the services beside can cost; the rest of the cap is that of `listings`. */
+  readonly besides: ReadonlyMap<ListingSubject, { readonly listing: Listing; readonly capAtomic: bigint }>;
   readonly payTo: Address;
   /** Who shares what arrives at `payTo`, the gateway's rest included; empty when nobody does. */
   readonly payees: readonly ListedPayee[];
@@ -23,11 +25,25 @@ type Terms = {
 /** A quote of this desk. */
 export type DeskQuote = Quote & { readonly terms: Terms };
 
+/** What is charged by one listing. */
+export type ChargedPart = {
+  readonly subject: ListingSubject;
+  readonly listing: Listing;
+  readonly amountAtomic: bigint;
+};
+
 /** Prices uses. */
 export type Pricing = {
   readonly quote: (use: PricedUse) => DeskQuote | undefined;
-  /** What is charged by the listing of `subject`, at most the cap. */
-  readonly charge: (quote: DeskQuote, subject: ListingSubject, used: MeteredUse) => bigint;
+  /** What was used, by the listing of `subject` and those of the services beside: each at most its share of the cap. */
+  readonly metered: (
+    quote: DeskQuote,
+    subject: ListingSubject,
+    used: MeteredUse,
+    besides: readonly BesideUse[],
+  ) => readonly ChargedPart[];
+  /** All of the cap, for an answer under the listing of `subject`. */
+  readonly whole: (quote: DeskQuote, subject: ListingSubject) => readonly ChargedPart[];
   /** What a GET on a resource without a price of its own may be paid in: every token, for nothing in particular. */
   readonly anything: (use: PricedUse) => DeskQuote | undefined;
   readonly required: (quote: DeskQuote, error: string, accepts?: readonly PaymentRequirements[]) => PaymentRequired;
@@ -62,15 +78,34 @@ export function createPricing(
     return split;
   };
 
+  const listed = (subject: ListingSubject): Listing | undefined => {
+    const listing = listings.get(subject);
+    return listing && !isFreeListing(listing) ? listing : undefined;
+  };
+
+  /** What the answer itself is charged under; none when everything that may answer is free. */
+  const mainOf = (quote: DeskQuote, subject: ListingSubject): Omit<ChargedPart, "amountAtomic"> | undefined => {
+    if (!quote.use.subjects.includes(subject)) throw new TypeError(`${subject} is not one of the quote's subjects.`);
+    const own = quote.terms.listings.get(subject);
+    if (own) return { subject, listing: own };
+    // What answered is free, and another could have: the listing that bounds the quote stands for it.
+    const [bound] = quote.terms.listings;
+    return bound && { subject: bound[0], listing: bound[1] };
+  };
+
   return {
     quote(use) {
       const found = new Map<ListingSubject, Listing>();
       for (const subject of use.subjects) {
-        const listing = listings.get(subject);
-        if (listing && !isFreeListing(listing)) found.set(subject, listing);
+        const listing = listed(subject);
+        if (listing) found.set(subject, listing);
       }
+      const beside = (use.besides ?? []).flatMap(({ subject, used }) => {
+        const listing = listed(subject);
+        return listing ? [{ subject, listing, used }] : [];
+      });
       const priced = [...found.values()];
-      const [first] = priced;
+      const [first] = [...priced, ...beside.map(({ listing }) => listing)];
       if (!first) return undefined;
       if (priced.some(({ asset }) => asset !== first.asset))
         throw new AssayError("payment_unavailable", "The models that may answer are priced in different tokens.", {
@@ -82,28 +117,64 @@ export function createPricing(
           "payment_unavailable",
           `The price is in ${first.asset}, which this gateway does not take.`,
         );
+      const other = beside.find(({ listing }) => listing.asset !== first.asset);
+      if (other)
+        throw new AssayError(
+          "payment_unavailable",
+          `The answer is priced in ${first.asset} and ${other.subject} in ${other.listing.asset}: one payment is in one token.`,
+          {
+            hints: [
+              "Leave out assay-retention: server-encrypted, and keep what opens the receipt yourself.",
+              `If you operate this gateway, price ${other.subject} in ${first.asset}.`,
+            ],
+          },
+        );
       let capAtomic = 0n;
       for (const listing of priced) {
         const most = amountOf(listing, token.decimals, use.most);
         if (most > capAtomic) capAtomic = most;
       }
+      const besides = new Map<ListingSubject, { readonly listing: Listing; readonly capAtomic: bigint }>();
+      for (const { subject, listing, used } of beside) {
+        const most = amountOf(listing, token.decimals, used);
+        besides.set(subject, { listing, capAtomic: most });
+        capAtomic += most;
+      }
       if (capAtomic === 0n) return undefined;
+      // One payment has one recipient: who shares the answer's price shares what is charged beside it in the same way.
       const { payTo, payees } = payeesOf(priced);
       const accepts = acceptsOf(token, capAtomic, payTo, options);
-      return { use, asset: token.symbol, capAtomic, terms: { token, listings: found, payTo, payees, accepts } };
+      const terms = { token, listings: found, besides, payTo, payees, accepts };
+      return { use, asset: token.symbol, capAtomic, terms };
     },
     anything(use) {
       const [token] = deployments.tokens;
       if (!token) return undefined;
       const accepts = deployments.tokens.flatMap((each) => acceptsOf(each, 1n, options.payTo, options));
-      const terms = { token, listings: new Map<ListingSubject, Listing>(), payTo: options.payTo, payees: [], accepts };
+      const terms = { token, listings: new Map(), besides: new Map(), payTo: options.payTo, payees: [], accepts };
       return { use, asset: token.symbol, capAtomic: 1n, terms };
     },
-    charge({ use, capAtomic, terms }, subject, used) {
-      if (!use.subjects.includes(subject)) throw new TypeError(`${subject} is not one of the quote's subjects.`);
-      const listing = terms.listings.get(subject);
-      const amount = listing ? amountOf(listing, terms.token.decimals, used) : 0n;
-      return amount < capAtomic ? amount : capAtomic;
+    metered(quote, subject, used, besides) {
+      const { token, listings: found, besides: beside } = quote.terms;
+      const main = mainOf(quote, subject);
+      const own = found.get(subject);
+      const amount = own ? amountOf(own, token.decimals, used) : 0n;
+      const extra = besides.flatMap((one): ChargedPart[] => {
+        const priced = beside.get(one.subject);
+        if (!priced) return [];
+        const cost = amountOf(priced.listing, token.decimals, one.used);
+        return [{ subject: one.subject, listing: priced.listing, amountAtomic: least(cost, priced.capAtomic) }];
+      });
+      return [...(main ? [{ ...main, amountAtomic: least(amount, mainCap(quote)) }] : []), ...extra];
+    },
+    whole(quote, subject) {
+      const main = mainOf(quote, subject);
+      const extra = [...quote.terms.besides].map(([one, { listing, capAtomic }]): ChargedPart => ({
+        subject: one,
+        listing,
+        amountAtomic: capAtomic,
+      }));
+      return [...(main ? [{ ...main, amountAtomic: mainCap(quote) }] : []), ...extra];
     },
     required: ({ use, terms }, error, accepts) => ({
       x402Version: 2,
@@ -134,7 +205,7 @@ function acceptsOf(
   };
   const domain = { name: token.name, version: token.version };
   const transfer = token.eip3009 ? {} : ({ assetTransferMethod: "permit2" } as const);
-  return [
+  const accepts = [
     ...(facilitatorAddress === undefined
       ? []
       : [
@@ -161,6 +232,19 @@ function acceptsOf(
         ]),
     ...(settledBy?.exact === false ? [] : [{ ...base, scheme: "exact" as const, extra: { ...domain, ...transfer } }]),
   ];
+  // What the chain has no contracts for could be signed and never settled.
+  return accepts.filter(({ scheme }) => deployments.schemes?.includes(scheme) ?? true);
+}
+
+/** The share of the cap that is the answer's own. */
+function mainCap({ capAtomic, terms }: DeskQuote): bigint {
+  let cap = capAtomic;
+  for (const beside of terms.besides.values()) cap -= beside.capAtomic;
+  return cap;
+}
+
+function least(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }
 
 function samePayees(a: readonly ListedPayee[], b: readonly ListedPayee[]): boolean {

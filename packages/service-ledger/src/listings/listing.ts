@@ -9,7 +9,7 @@ export const MAX_PAYEES = 8;
 /** A whole, in which shares are written. */
 export const WHOLE_BASIS_POINTS = 10_000;
 const MAX_NAME = 256;
-const SERVICES = ["storage", "verification", "audit", "proving"] as const;
+const SERVICES = ["storage", "openings", "verification", "audit", "proving"] as const;
 const RATES = ["perCall", "perMillionInputTokens", "perMillionOutputTokens", "perSecond", "perGigabyteDay"] as const;
 
 /** Whether a text names something that can have a price: `model:me/net`, `service:storage`. */
