@@ -2,6 +2,24 @@ export { addressOf, evmSigner, nativeEvmSuite } from "./crypto/evm-suite.ts";
 export type { NamedEvmSuite } from "./crypto/evm-suite.ts";
 export { isLoopbackHost, isLoopbackUrl, refuseDevelopment, refuseForeignDevelopment } from "./guard.ts";
 export type { DevelopmentUse } from "./guard.ts";
+export { movedAsAuthorized } from "./calls/authorized.ts";
+export type { AuthorizedTransfer } from "./calls/authorized.ts";
+export { batchCall, batchItem, batchResults } from "./calls/batch.ts";
+export type { BatchItem, BatchResult } from "./calls/batch.ts";
+export type { Call } from "./calls/call.ts";
+export {
+  channelCalls,
+  channelFrom,
+  channelSteps,
+  claimCall,
+  depositCall,
+  receiverStep,
+  refundCall,
+  sweepCall,
+} from "./calls/channels.ts";
+export type { ChannelOnChain, ChannelTuple, Claim } from "./calls/channels.ts";
+export { afterDeployment, deploymentOf, paymentCall, togetherCall, unwrapSignature } from "./calls/payments.ts";
+export type { DirectPayment } from "./calls/payments.ts";
 export { findChainBinary } from "./embedded/binary.ts";
 export { openEmbeddedChain } from "./embedded/embedded.ts";
 export type {

@@ -1,5 +1,6 @@
 import { encodeEventTopics } from "viem";
 import { batchSettlement, testUsdc } from "@assay/contracts";
+import { movedAsAuthorized } from "@assay/driver-chain";
 import type { Chain, TxLog, TxReceipt } from "@assay/driver-chain";
 import { BATCH_SETTLEMENT, toHex } from "@assay/x402";
 import type { Address, Hex, Payment } from "@assay/x402";
@@ -7,7 +8,6 @@ import type { Address, Hex, Payment } from "@assay/x402";
 const topicOf = (topics: readonly unknown[]): Hex => String(topics[0]) as Hex;
 const SETTLED = topicOf(encodeEventTopics({ abi: batchSettlement.abi, eventName: "Settled" }));
 const REFUNDED = topicOf(encodeEventTopics({ abi: batchSettlement.abi, eventName: "Refunded" }));
-const TRANSFER = topicOf(encodeEventTopics({ abi: testUsdc.abi, eventName: "Transfer" }));
 const AUTHORIZATION_USED = topicOf(encodeEventTopics({ abi: testUsdc.abi, eventName: "AuthorizationUsed" }));
 
 /** Blocks that are searched for a transaction that was faster than ours. */
@@ -44,25 +44,19 @@ export async function movedElsewhere(
   token: Address,
   { authorization }: Extract<Payment, { kind: "eip3009" }>,
 ): Promise<Hex | undefined> {
-  const { from, to, value, nonce } = authorization;
+  const { from, to, value } = authorization;
+  const nonce = toHex(authorization.nonce);
   const newest = await chain.blockNumber();
   const used = await chain.logs({
     address: token,
-    topics: [AUTHORIZATION_USED, word(from), toHex(nonce)],
+    topics: [AUTHORIZATION_USED, word(from), nonce],
     fromBlock: Math.max(0, newest - SEARCHED_BLOCKS),
     toBlock: "latest",
   });
   for (const { transactionHash } of used) {
     const receipt = await chain.receipt(transactionHash);
-    const paid = receipt?.logs.some(
-      ({ address, topics, data }) =>
-        address === token &&
-        topics[0] === TRANSFER &&
-        topics[1] === word(from) &&
-        topics[2] === word(to) &&
-        BigInt(toHex(data)) === value,
-    );
-    if (receipt?.ok === true && paid === true) return transactionHash;
+    if (receipt?.ok === true && movedAsAuthorized(receipt.logs, { token, from, to, value, nonce }))
+      return transactionHash;
   }
   return undefined;
 }

@@ -1,22 +1,13 @@
-import { isRevert } from "@assay/driver-chain";
-import { depositNonce, toHex } from "@assay/x402";
+import { channelFrom, channelSteps, isRevert, receiverStep } from "@assay/driver-chain";
+import type { Call, ChannelOnChain } from "@assay/driver-chain";
+import { AssayError } from "@assay/core";
+import { depositNonce, fromHex, toHex } from "@assay/x402";
 import type { Address, EvmSuite, Payment } from "@assay/x402";
-import { channelReads } from "./calls.ts";
-import type { Call } from "./calls.ts";
 import type { PaymentSender, Plan, ServedChain } from "./plan.ts";
 import { REASON, refuse } from "./reasons.ts";
 import type { Refusal } from "./reasons.ts";
 import type { ParsedRequest } from "./request.ts";
 import type { JsonObject } from "./types.ts";
-
-/** A channel on the chain, atomic units. */
-export type ChannelOnChain = {
-  readonly balance: bigint;
-  readonly totalClaimed: bigint;
-  /** Unix seconds; 0 when nothing was asked for. */
-  readonly withdrawRequestedAt: number;
-  readonly refundNonce: bigint;
-};
 
 /** A channel's state, and the size of its payer's code in bytes, in one call. Throws what the chain throws. */
 export async function readChannel(
@@ -24,25 +15,10 @@ export async function readChannel(
   channelId: Uint8Array,
   payer: Address,
 ): Promise<{ readonly state: ChannelOnChain; readonly payerCodeBytes: number }> {
-  const reads = [
-    channelReads.channel(channelId),
-    channelReads.withdrawal(channelId),
-    channelReads.refundNonce(channelId),
-  ];
-  const { results } = await chain.read([
-    ...reads.map((step) => ({ kind: "call", ...step }) as const),
-    { kind: "code", address: payer },
-  ]);
-  const [channel, withdrawal, nonce, code] = results;
-  return {
-    state: {
-      balance: channel?.words[0] ?? 0n,
-      totalClaimed: channel?.words[1] ?? 0n,
-      withdrawRequestedAt: Number(withdrawal?.words[1] ?? 0n),
-      refundNonce: nonce?.words[0] ?? 0n,
-    },
-    payerCodeBytes: Number(code?.words[0] ?? 0n),
-  };
+  const { results } = await chain.read([...channelSteps(toHex(channelId)), { kind: "code", address: payer }]);
+  const state = channelFrom(results);
+  if (!state) throw new AssayError("chain_rpc_error", "The chain has no contract of channels.");
+  return { state, payerCodeBytes: Number(results.at(-1)?.words[0] ?? 0n) };
 }
 
 /** A channel's state as servers read it from a result. */
@@ -58,7 +34,7 @@ export function channelJson(channelId: Uint8Array, state: ChannelOnChain): JsonO
 
 /** What was claimed for a receiver in a token and not sent yet, atomic units. */
 export async function claimedUnsettled({ chain }: ServedChain, receiver: Address, token: Address): Promise<bigint> {
-  const { results } = await chain.read([{ kind: "call", ...channelReads.receiver(receiver, token) }]);
+  const { results } = await chain.read([receiverStep(receiver, token)]);
   const [claimed = 0n, settled = 0n] = results[0]?.words ?? [];
   return claimed - settled;
 }
@@ -66,7 +42,7 @@ export async function claimedUnsettled({ chain }: ServedChain, receiver: Address
 /** Whether a call of `sender` would go through now. Throws what the chain throws, but for a revert. */
 export async function simulate({ chain }: ServedChain, sender: PaymentSender, call: Call): Promise<boolean> {
   try {
-    await chain.call({ from: sender.address, to: call.to, data: call.data });
+    await chain.call({ from: sender.address, to: call.to, data: fromHex(call.data) });
     return true;
   } catch (error) {
     if (isRevert(error)) return false;

@@ -1,29 +1,19 @@
 import { AssayError, equalBytes } from "@assay/core";
 import type { TokenInfo } from "@assay/contracts";
-import type { Chain, Sender } from "@assay/driver-chain";
-import {
-  channelIdOf,
-  claimBatchDigest,
-  depositIdOf,
-  isErc6492,
-  paymentIdOf,
-  refundDigest,
-  toHex,
-  unwrapErc6492,
-} from "@assay/x402";
-import type { Deployment } from "@assay/x402";
-import type { Address, EvmSigner, EvmSuite, Network } from "@assay/x402";
 import {
   afterDeployment,
+  channelCalls,
   claimCall,
   depositCall,
-  exactCall,
+  deploymentOf,
+  paymentCall,
   refundCall,
   sweepCall,
-  transferCall,
-  uptoCall,
-} from "./calls.ts";
-import type { Call } from "./calls.ts";
+  unwrapSignature,
+} from "@assay/driver-chain";
+import type { Call, Chain, DirectPayment, Sender } from "@assay/driver-chain";
+import { channelIdOf, claimBatchDigest, depositIdOf, fromHex, paymentIdOf, refundDigest, toHex } from "@assay/x402";
+import type { Address, EvmSigner, EvmSuite, Network } from "@assay/x402";
 import { REASON, refuse } from "./reasons.ts";
 import type { Reason, Refusal } from "./reasons.ts";
 import type { ParsedRequest, PaymentRequest } from "./request.ts";
@@ -103,14 +93,11 @@ export function planPayment(suite: EvmSuite, served: ServedChain, { document, re
   const key = (): string => keyOf(served, "payment", toHex(paymentIdOf(suite, document, requirement)));
   switch (payment.kind) {
     case "eip3009": {
-      const { from } = payment.authorization;
-      const { signature, deployment } = unwrap(payment.signature);
-      const transfer = transferCall(requirement.asset, payment, signature);
       return {
         ok: true,
         key: key(),
-        payer: from,
-        call: deployment ? afterDeployment(deployment.factory, deployment.calldata, transfer) : transfer,
+        payer: payment.authorization.from,
+        call: withAccount(payment, requirement.asset),
         failed: { simulation: REASON.transferSimulation, transaction: REASON.exactTransaction },
       };
     }
@@ -119,7 +106,7 @@ export function planPayment(suite: EvmSuite, served: ServedChain, { document, re
         ok: true,
         key: key(),
         payer: payment.permit.from,
-        call: exactCall(payment),
+        call: withAccount(payment, requirement.asset),
         failed: { simulation: REASON.permit2Simulation, transaction: REASON.exactTransaction },
       };
     case "upto": {
@@ -130,20 +117,20 @@ export function planPayment(suite: EvmSuite, served: ServedChain, { document, re
         ok: true,
         key: key(),
         payer: payment.permit.from,
-        ...(amountAtomic === 0n ? {} : { call: uptoCall(payment, amountAtomic) }),
+        ...(amountAtomic === 0n ? {} : { call: paymentCall(payment, requirement.asset, amountAtomic) }),
         failed: { simulation: REASON.permit2Simulation, transaction: REASON.uptoTransaction },
         amountAtomic,
       };
     }
     case "deposit": {
       const { by, channel, voucher } = payment;
-      const { signature, deployment } = unwrap(by.signature);
-      const deposit = depositCall(payment, signature);
+      const { deployment } = unwrapSignature(by.signature);
+      const deposit = depositCall(payment);
       return {
         ok: true,
         key: keyOf(served, "payment", toHex(depositIdOf(suite, document, payment))),
         payer: channel.payer,
-        call: deployment ? afterDeployment(deployment.factory, deployment.calldata, deposit) : deposit,
+        call: deployment ? afterDeployment(deployment, deposit) : deposit,
         failed: { simulation: REASON.depositSimulation, transaction: REASON.depositTransaction },
         amountAtomic: payment.amount,
         channelId: voucher.channelId,
@@ -220,7 +207,7 @@ export async function planServer(
     if (!claims) return refuse(REASON.payloadType);
     return {
       ok: true,
-      key: keyOf(served, "claim", toHex(suite.keccak256(claims.data))),
+      key: keyOf(served, "claim", toHex(suite.keccak256(fromHex(claims.data)))),
       call: claims,
       failed: { simulation: REASON.claimSimulation, transaction: REASON.claimTransaction },
     };
@@ -228,20 +215,21 @@ export async function planServer(
   const { channel, channelId, amount, nonce } = request;
   if (!equalBytes(channelIdOf(suite, chainId, channel), channelId)) return refuse(REASON.channelMismatch);
   const signature = request.refundSignature ?? (await sign(refundDigest(suite, chainId, channelId, nonce, amount)));
+  const back = refundCall(channel, amount, { nonce, signature });
   return {
     ok: true,
     key: keyOf(served, "refund", toHex(channelId), String(nonce)),
     payer: channel.payer,
-    call: refundCall({ channel, amount, nonce, signature }, claims),
+    call: claims ? channelCalls([claims, back]) : back,
     failed: { simulation: REASON.refundSimulation, transaction: REASON.refundTransaction },
     amountAtomic: amount,
     channelId,
   };
 }
 
-/** The account's own signature, and how the account comes into being when it is wrapped with that (ERC-6492). */
-function unwrap(signature: Uint8Array): { readonly signature: Uint8Array; readonly deployment?: Deployment } {
-  if (!isErc6492(signature)) return { signature };
-  const { factory, calldata, signature: inner } = unwrapErc6492(signature);
-  return { signature: inner, deployment: { factory, calldata } };
+/** The transfer of a fixed payment, after its payer's account when that is still to come into being (ERC-6492). */
+function withAccount(payment: Exclude<DirectPayment, { kind: "upto" }>, token: Address): Call {
+  const deployment = deploymentOf(payment);
+  const call = paymentCall(payment, token, 0n);
+  return deployment ? afterDeployment(deployment, call) : call;
 }

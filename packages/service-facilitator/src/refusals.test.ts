@@ -4,10 +4,9 @@ import { privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AssayError, canonicalJson, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { evmSigner, nativeEvmSuite } from "@assay/driver-chain";
+import { evmSigner, nativeEvmSuite, paymentCall } from "@assay/driver-chain";
 import { authorizeExact, paymentDocument, requirementsToJson } from "@assay/x402";
 import type { PaymentRequirements } from "@assay/x402";
-import { transferCall } from "./calls.ts";
 import { createFacilitator } from "./facilitator.ts";
 import type { PaymentSender } from "./plan.ts";
 import { createMemoryStore } from "./store.ts";
@@ -204,9 +203,9 @@ async function bring({ payment }: Awaited<ReturnType<typeof paid>>["payload"]): 
   if (payment.kind !== "eip3009") throw new Error("It is no authorization.");
   const account = privateKeyToAccount(key());
   await open.embedded.fund(lower(account.address), { asset: "ETH", amountAtomic: 10n ** 18n });
-  const { to, data } = transferCall(open.tokenOf("USDC").address, payment, payment.signature);
+  const { to, data } = paymentCall(payment, open.tokenOf("USDC").address, 0n);
   const wallet = createWalletClient({ account, transport: http(open.embedded.rpcUrl) });
-  const hash = await wallet.sendTransaction({ chain: null, to, data: `0x${Buffer.from(data).toString("hex")}` });
+  const hash = await wallet.sendTransaction({ chain: null, to, data });
   await open.publicClient.waitForTransactionReceipt({ hash, pollingInterval: 20 });
   return hash;
 }

@@ -1,8 +1,8 @@
+import type { Claim } from "@assay/driver-chain";
 import { isAssayError } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { fromHex, networkOfV1Name, parseChannelConfig, parsePaymentDocument, parseRequirements } from "@assay/x402";
 import type { Address, Network, PaymentPayload, PaymentRequirements } from "@assay/x402";
-import type { Claim } from "./calls.ts";
 import { FACILITATOR_LIMITS } from "./limits.ts";
 import { REASON, refuse } from "./reasons.ts";
 import type { Refusal } from "./reasons.ts";

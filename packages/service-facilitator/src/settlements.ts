@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { AssayError, isAssayError } from "@assay/core";
 import { isRevert } from "@assay/driver-chain";
 import type { TxOutcome, TxReceipt } from "@assay/driver-chain";
+import { fromHex } from "@assay/x402";
 import type { EvmSuite } from "@assay/x402";
 import { channelJson, claimedUnsettled, diagnose, readChannel } from "./examine.ts";
 import { movedElsewhere, refundedIn, settledIn } from "./events.ts";
@@ -76,7 +77,7 @@ export function createSettlements(options: {
     const { to, data } = plan.call;
     let needed: bigint;
     try {
-      needed = await served.chain.estimateGas({ from: sender.address, to, data });
+      needed = await served.chain.estimateGas({ from: sender.address, to, data: fromHex(data) });
     } catch (error) {
       if (!isRevert(error)) throw error;
       return diagnose(suite, served, request, plan);
@@ -121,7 +122,8 @@ export function createSettlements(options: {
     if (!plan.call) return finish(asked, { transaction: "", amount: "0" });
     const sender = served.senders.find(({ address }) => address === record.sender);
     if (!sender) return refuse(REASON.pending, "Its transaction was sent by an account that is not here.", plan.payer);
-    const job = { jobId: record.jobId, ...plan.call, ...(gas === undefined ? {} : { gasLimit: gas }) };
+    const { to, data } = plan.call;
+    const job = { jobId: record.jobId, to, data: fromHex(data), ...(gas === undefined ? {} : { gasLimit: gas }) };
     try {
       await sender.submit(job);
     } catch (error) {

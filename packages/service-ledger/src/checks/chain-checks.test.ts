@@ -2,7 +2,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { paymentBatcher } from "@assay/contracts";
 import { bytesToHex } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
-import { createChain, createSender, memoryJournal } from "@assay/driver-chain";
+import { createChain, createSender, memoryJournal, paymentCall, togetherCall } from "@assay/driver-chain";
 import type { Sender } from "@assay/driver-chain";
 import { databaseFromPglite, migrateDatabase } from "@assay/driver-postgres";
 import type { Database } from "@assay/driver-postgres";
@@ -15,13 +15,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createAnchor } from "../anchor/anchor.ts";
 import { anchorProof, showBatch } from "../reports/batches.ts";
 import { chainReads } from "../settle/chain-reads.ts";
-import { batchItem } from "../settle/items.ts";
+import { itemOf } from "../settle/items.ts";
 import { rowById } from "../settle/rows.ts";
 import { transactionSender } from "../settle/sender.ts";
 import { settlementDraft } from "../settle/supplements.ts";
 import { memoryHost } from "../settle/testing/host.ts";
 import { charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
-import type { Signed, World } from "../settle/testing/world.ts";
+import type { Account, Signed, World } from "../settle/testing/world.ts";
 import { createChainChecks } from "./chain-checks.ts";
 
 let world: World;
@@ -66,7 +66,7 @@ function claimOf(signed: Signed, amount: bigint) {
 /** A receipt whose service statement names a payment, that payment's row, and the transaction that settles it. */
 async function paidReceipt(
   change: (claim: ReturnType<typeof claimOf>) => Partial<ReturnType<typeof claimOf>> = () => ({}),
-): Promise<{ view: ReceiptView; signed: Signed; settle: () => Promise<Hex> }> {
+): Promise<{ view: ReceiptView; from: Account; signed: Signed; settle: () => Promise<Hex> }> {
   const from = await payer(world, 10_000n);
   const signed = await signExact(world, from, 25n);
   const claim = claimOf(signed, 25n);
@@ -83,11 +83,12 @@ async function paidReceipt(
   });
   return {
     view,
+    from,
     signed,
     async settle() {
       const row = await rowById(database, id, Date.now());
       if (!row) throw new Error("The payment has no row.");
-      const data = encodeFunctionData({ abi: paymentBatcher.abi, functionName: "settle", args: [[batchItem(row)]] });
+      const data = encodeFunctionData({ abi: paymentBatcher.abi, functionName: "settle", args: [[itemOf(row)]] });
       return (await send(world, world.operator.address, world.embedded.deployments.paymentBatcher, data)) as Hex;
     },
   };
@@ -167,6 +168,25 @@ describe("the payment of a receipt", () => {
       deployments,
     });
     expect(await away.payment(view, context)).toMatchObject({ status: "inconclusive", code: "chain_unavailable" });
+  });
+
+  it("is not what the payer used the same signature's number for", async () => {
+    const { view, from, signed } = await paidReceipt();
+    const { payment } = signed.payload;
+    if (payment.kind !== "eip3009") throw new Error("Not EIP-3009.");
+    const { nonce } = payment.authorization;
+    const oneself = await signExact(world, from, 1n, { payTo: from.address, nonce });
+    // Beside it, what pays for something else: the amount and the receiver are the same.
+    const other = await signExact(world, from, 25n);
+    const parts = [oneself, other].map(({ payload }) => {
+      if (payload.payment.kind !== "eip3009") throw new Error("Not EIP-3009.");
+      const { to: target, data: callData } = paymentCall(payload.payment, signed.requirement.asset, 0n);
+      return { target, callData, allowFailure: false };
+    });
+    const { to, data } = togetherCall(parts);
+    const transaction = await send(world, world.operator.address, to, data);
+    const stated = withSupplement(view, { paymentId: signed.paymentId, transaction });
+    expect(await checks().payment(stated, context)).toMatchObject({ status: "fail", code: "payment_not_settled" });
   });
 
   it("is stated by a supplement that is the same each time", async () => {

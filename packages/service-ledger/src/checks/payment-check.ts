@@ -1,12 +1,13 @@
 import { bytesToHex } from "@assay/core";
 import { batchSettlement, paymentBatcher, testUsdc } from "@assay/contracts";
+import { movedAsAuthorized } from "@assay/driver-chain";
+import type { ChannelTuple } from "@assay/driver-chain";
 import type { CheckOutcome, OpenMap, ReceiptView, ServiceClaims } from "@assay/receipts";
 import { channelIdOf, noncePaymentId } from "@assay/x402";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } from "viem";
 import type { ChainReceipt } from "../settle/ports.ts";
 import { plainTopics, searchBack } from "../settle/search.ts";
-import type { ChannelTuple } from "../settle/voucher.ts";
 import { paymentOfCall } from "./permit-call.ts";
 import { outcome } from "./tools.ts";
 import type { CheckTools } from "./tools.ts";
@@ -124,15 +125,20 @@ async function checkMoved(
     });
   }
   // Somebody else sent what the payer signed: its nonce gives the payment's id, and the money went the same way.
-  const nonces = receipt.logs.flatMap((log) => usedNonce(log, claim) ?? []);
-  const linked =
-    nonces.some(
+  const authorized = receipt.logs
+    .flatMap((log) => usedNonce(log, claim) ?? [])
+    .filter(
       (nonce) =>
         `0x${bytesToHex(noncePaymentId(suite, deployments.chainId, lower(claim.asset), lower(claim.payer), hexToBytes(nonce)))}` ===
         claim.paymentId,
-    ) || (await paymentOfCall(tools, receipt)) === claim.paymentId;
-  if (linked && receipt.logs.some((log) => isTransfer(log, claim)))
+    );
+  const linked =
+    authorized.some((nonce) => hasMoved(receipt, claim, nonce)) ||
+    ((await paymentOfCall(tools, receipt)) === claim.paymentId && receipt.logs.some((log) => isTransfer(log, claim)));
+  if (linked)
     return outcome("pass", "payment_settled", "The payment was brought to the chain by somebody else.", facts);
+  if (authorized.length > 0)
+    return outcome("fail", "payment_not_settled", "What the payer signed was used up for another transfer.", facts);
   if (events.length > 0)
     return outcome("fail", "payment_not_settled", "The payment failed in that transaction.", facts);
   if (receipt.logs.some((log) => isTransfer(log, claim)))
@@ -145,6 +151,24 @@ function usedNonce(log: Log, claim: Claim): Hex | undefined {
   return event?.eventName === "AuthorizationUsed" && event.args.authorizer.toLowerCase() === claim.payer.toLowerCase()
     ? event.args.nonce
     : undefined;
+}
+
+/** Whether an authorization moved what is claimed. Without a receiver in the claim, whoever received is taken. */
+function hasMoved({ logs }: ChainReceipt, claim: Claim, nonce: Hex): boolean {
+  return logs.some((log) => {
+    const event = tokenEvent(log, claim);
+    return (
+      event?.eventName === "Transfer" &&
+      isTransfer(log, claim) &&
+      movedAsAuthorized(logs, {
+        token: lower(claim.asset),
+        from: lower(claim.payer),
+        to: lower(event.args.to),
+        value: BigInt(claim.amountAtomic),
+        nonce,
+      })
+    );
+  });
 }
 
 function isTransfer(log: Log, claim: Claim): boolean {

@@ -1,55 +1,21 @@
 import type { Deployments } from "@assay/contracts";
+import type { Chain, ChannelOnChain, FactsQuery, PayerFacts } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
 import type { Listings } from "@assay/protocol";
 import type { Address, EvmSuite, Hex } from "@assay/x402";
 
-/** What is asked of a chain about a payer before work is done. */
-export type FactsAsked = {
-  readonly payer: Address;
-  readonly asset: Address;
-  /** 32 bytes: whether this EIP-3009 authorization was used. */
-  readonly authorizationNonce?: Uint8Array;
-  /** Whether this Permit2 nonce was used. */
-  readonly permit2Nonce?: bigint;
-  /** Whether to read the token's EIP-2612 nonce. */
-  readonly permitNonce?: boolean;
-};
+/** What is asked of a chain about a payer before work is done; the allowance is Permit2's. */
+export type FactsAsked = Omit<FactsQuery, "spender">;
 
 /** What a chain says of a payer. Undefined is what the token does not know. */
-export type FactsFound = {
-  /** Atomic units. */
-  readonly balance: bigint | undefined;
-  /** What Permit2 may move. */
-  readonly allowance: bigint | undefined;
-  readonly authorizationUsed?: boolean | undefined;
-  readonly permit2NonceUsed?: boolean | undefined;
-  readonly permitNonce?: bigint | undefined;
-  /** Bytes of code at the payer's account. */
-  readonly payerCodeBytes: number;
-};
+export type FactsFound = Omit<PayerFacts, "blockNumber" | "timestampS" | "assetCodeBytes">;
 
 /** What a chain says of a channel. */
-export type ChannelFacts = {
-  /** Everything that was ever deposited, less what was taken back; atomic units. */
-  readonly balance: bigint;
-  readonly totalClaimed: bigint;
-  /** What the payer wants to withdraw, and since when (Unix seconds; 0 when not). */
-  readonly withdrawAmount: bigint;
-  readonly withdrawRequestedAt: number;
-  readonly refundNonce: bigint;
-};
+export type ChannelFacts = ChannelOnChain;
 
 /** The chain as the desk asks it. Every method throws `chain_unavailable` while nobody answers. */
-export type DeskChain = {
+export type DeskChain = Pick<Chain, "isValidSignature" | "isValidUndeployed"> & {
   readonly payerFacts: (asked: FactsAsked) => Promise<FactsFound>;
-  /** EIP-1271. */
-  readonly isValidSignature: (account: Address, digest: Uint8Array, signature: Uint8Array) => Promise<boolean>;
-  /** EIP-6492: false when the factory is not one of those allowed. */
-  readonly isValidUndeployed: (
-    account: Address,
-    digest: Uint8Array,
-    undeployed: { readonly factory: Address; readonly factoryData: Uint8Array; readonly signature: Uint8Array },
-  ) => Promise<boolean>;
   readonly channel: (channelId: Hex) => Promise<ChannelFacts>;
 };
 
@@ -85,7 +51,7 @@ export type DeskModules = {
 };
 
 export type DeskOptions = {
-  readonly deployments: Pick<Deployments, "network" | "chainId" | "paymentBatcher" | "tokens">;
+  readonly deployments: Pick<Deployments, "network" | "chainId" | "paymentBatcher" | "tokens" | "schemes">;
   /** Who earns what no listing gives to others. */
   readonly payTo: Address;
   /** Who settles fixed and metered payments when it is not the batcher: somebody else's facilitator, as it says of itself. */
@@ -108,6 +74,8 @@ export type DeskOptions = {
   readonly maxUnsettledPerPayer?: Readonly<Record<string, bigint>>;
   /** The same for payers whose balance the chain has told: a hundred whole tokens when absent. */
   readonly maxVerifiedUnsettledPerPayer?: Readonly<Record<string, bigint>>;
+  /** How long a copy of a payment waits for what becomes of the first, milliseconds; a minute when absent. */
+  readonly copyWaitMs?: number;
   /** Factories whose accounts may pay before they are deployed (ERC-6492), lower case. None when absent. */
   readonly factories?: readonly Address[];
   /** Seconds that a channel's payer waits for a withdrawal; 900 to 2,592,000. A day when absent. */

@@ -1,8 +1,7 @@
 import { isRevert, rpcFault } from "@assay/driver-chain";
-import type { Chain } from "@assay/driver-chain";
-import type { Address, Hex } from "@assay/x402";
+import type { Chain, TxLog } from "@assay/driver-chain";
 import { hexToBytes, toHex } from "viem";
-import type { ChainReads } from "./ports.ts";
+import type { ChainLog, ChainReads } from "./ports.ts";
 
 /** The reads that settling needs, of a chain. */
 export function chainReads(chain: Chain): ChainReads {
@@ -30,6 +29,7 @@ export function chainReads(chain: Chain): ChainReads {
         return undefined;
       }
     },
+    read: async (steps) => (await chain.read(steps)).results,
     async logs(filter) {
       const logs = await chain.logs(filter);
       return logs.map(logOf);
@@ -50,14 +50,6 @@ export function chainReads(chain: Chain): ChainReads {
   };
 }
 
-function logOf(log: {
-  readonly address: Address;
-  readonly topics: readonly Hex[];
-  readonly data: Uint8Array;
-  readonly blockNumber: number;
-  readonly transactionHash: Hex;
-  readonly logIndex: number;
-}) {
-  const { address, topics, data, blockNumber, transactionHash, logIndex } = log;
-  return { address, topics, data: toHex(data), blockNumber, transaction: transactionHash, logIndex };
+function logOf({ transactionHash, data, ...log }: TxLog): ChainLog {
+  return { ...log, data: toHex(data), transaction: transactionHash };
 }

@@ -1,19 +1,30 @@
+import { AssayError } from "@assay/core";
 import { batchSettlement, erc3009DepositCollector, permit2, permit2DepositCollector, testUsdc } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
+import {
+  afterDeployment,
+  channelCalls,
+  channelFrom,
+  channelSteps,
+  claimCall,
+  depositCall,
+  sweepCall,
+  unwrapSignature,
+} from "@assay/driver-chain";
+import type { Call, ChannelOnChain } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
 import { claimBatchDigest, depositNonce } from "@assay/x402";
 import type { Address, EvmSigner, EvmSuite, Hex, Payment } from "@assay/x402";
-import { decodeFunctionResult, encodeAbiParameters, encodeFunctionData, hexToBytes, toHex } from "viem";
+import { encodeFunctionData, hexToBytes, toHex } from "viem";
 import { isNumberUsed } from "./elsewhere.ts";
 import type { EngineEvent, JobHandler } from "./engine.ts";
 import { faultOf } from "./faults.ts";
 import { gasLimitFor } from "./gas.ts";
-import { permitData } from "./items.ts";
 import { MAX_ATTEMPTS } from "./limits.ts";
 import type { ChainReads, JobOutcome, TransactionSender } from "./ports.ts";
 import { claimableOf, giveBack, jobRows, markFailed, markSettled } from "./rows.ts";
 import type { PaymentRow, SettleFault } from "./rows.ts";
-import { channelTuple, claimTuple, highestVoucher, voucherOf } from "./voucher.ts";
+import { highestVoucher, voucherOf } from "./voucher.ts";
 import type { ChannelClaim } from "./voucher.ts";
 
 export type ChannelModules = {
@@ -26,14 +37,6 @@ export type ChannelModules = {
   readonly suite: EvmSuite;
   readonly now: () => number;
   readonly onEvent: (event: EngineEvent) => void;
-};
-
-/** What the contract knows of a channel. */
-export type ChannelOnChain = {
-  readonly balance: bigint;
-  readonly totalClaimed: bigint;
-  readonly withdrawRequestedAt: number;
-  readonly refundNonce: bigint;
 };
 
 type Deposit = Extract<Payment, { kind: "deposit" }>;
@@ -59,7 +62,7 @@ export async function isDepositUsed(
 
 /** Opens a channel, or adds to it: the deposit that a payer signed. Its charge is claimed later, with others. */
 export function createDepositHandler(modules: ChannelModules): JobHandler {
-  const { database, chain, sender, contracts, now } = modules;
+  const { database, chain, sender, now } = modules;
   return {
     async submit(jobId) {
       if ((await sender.outcome(jobId)).state !== "none") return true;
@@ -67,7 +70,7 @@ export function createDepositHandler(modules: ChannelModules): JobHandler {
       if (!row || (await isDepositUsed(modules, row))) return false;
       const { payment } = row.instruction.payload;
       if (payment.kind !== "deposit") return false;
-      const call = { from: sender.address, to: contracts.batchSettlement, data: depositData(contracts, payment) };
+      const call = { from: sender.address, ...openingCall(payment) };
       const answer = await chain.call(call);
       const gasLimit = answer.ok ? await gasLimitFor(chain, call) : undefined;
       if (gasLimit === undefined) {
@@ -93,15 +96,13 @@ export function createDepositHandler(modules: ChannelModules): JobHandler {
 
 /** Claims from channels what was charged on them, and sends what was claimed to its receivers, in one transaction. */
 export function createClaimHandler(modules: ChannelModules): JobHandler {
-  const { database, chain, sender, contracts, now } = modules;
-  const to = contracts.batchSettlement;
+  const { database, chain, sender, now } = modules;
 
   /** Claims that the contract would take, and why it would not take the others. */
   async function sift(
     claims: readonly ChannelClaim[],
   ): Promise<{ readonly good: readonly ChannelClaim[]; readonly bad: ReadonlyMap<Hex, SettleFault> }> {
-    const data = multicallData(await claimCalls(modules, claims));
-    const answer = await chain.call({ from: sender.address, to, data });
+    const answer = await chain.call({ from: sender.address, ...channelCalls(await claimCalls(modules, claims)) });
     if (answer.ok) return { good: claims, bad: new Map() };
     const [only] = claims;
     if (claims.length === 1 && only)
@@ -122,10 +123,10 @@ export function createClaimHandler(modules: ChannelModules): JobHandler {
       for (const [channelId, fault] of bad)
         for (const row of channels.get(channelId) ?? []) await fail(modules, row, fault);
       for (let kept = good; kept.length > 0; kept = kept.slice(0, kept.length >> 1)) {
-        const data = multicallData(await claimCalls(modules, kept));
-        const gasLimit = await gasLimitFor(chain, { from: sender.address, to, data });
+        const call = channelCalls(await claimCalls(modules, kept));
+        const gasLimit = await gasLimitFor(chain, { from: sender.address, ...call });
         if (gasLimit !== undefined) {
-          await sender.submit({ jobId, to, data, gasLimit });
+          await sender.submit({ jobId, ...call, gasLimit });
           return true;
         }
         // Too much for one transaction: the later half waits for the next.
@@ -171,20 +172,15 @@ export async function claimsOf(
 }
 
 /** Calls that claim, and one transfer for each receiver and token that the claims add to. */
-export async function claimCalls(modules: ChannelModules, claims: readonly ChannelClaim[]): Promise<readonly Hex[]> {
+export async function claimCalls(modules: ChannelModules, claims: readonly ChannelClaim[]): Promise<readonly Call[]> {
   const { sender, authorizer, contracts, suite } = modules;
-  const { abi } = batchSettlement;
   if (claims.length === 0) return [];
-  const tuples = claims.map(claimTuple);
   // Whoever the channels name may claim without a further signature.
   if (claims.every(({ channel }) => channel.receiverAuthorizer === sender.address))
-    return [encodeFunctionData({ abi, functionName: "claim", args: [tuples] }), ...sweeps(claims)];
+    return [claimCall(claims), ...sweeps(claims)];
   const entries = claims.map((claim) => ({ ...claim, channelId: hexToBytes(claim.channelId) }));
   const signature = await authorizer.signDigest(claimBatchDigest(suite, contracts.chainId, entries));
-  return [
-    encodeFunctionData({ abi, functionName: "claimWithSignature", args: [tuples, toHex(signature)] }),
-    ...sweeps(claims),
-  ];
+  return [claimCall(claims, signature), ...sweeps(claims)];
 }
 
 /** Puts down what became of a job's claims. */
@@ -197,10 +193,6 @@ export async function concludeClaims(modules: ChannelModules, jobId: string, out
     for (const row of [...channels.values()].flat())
       await fail(modules, row, { code: "transaction_reverted", message: "The claim reverted." });
   }
-}
-
-function multicallData(calls: readonly Hex[]): Hex {
-  return encodeFunctionData({ abi: batchSettlement.abi, functionName: "multicall", args: [calls] });
 }
 
 /** Puts a channel's charges down as settled when the contract says that they are claimed. */
@@ -231,23 +223,11 @@ export async function readChannel(
   { chain, contracts }: Pick<ChannelModules, "chain" | "contracts">,
   channelId: Hex,
 ): Promise<ChannelOnChain> {
-  const ask = async (functionName: "channels" | "pendingWithdrawals" | "refundNonce"): Promise<Hex> => {
-    const answer = await chain.call({
-      to: contracts.batchSettlement,
-      data: encodeFunctionData({ abi: batchSettlement.abi, functionName, args: [channelId] }),
-    });
-    return answer.data;
-  };
-  const [channel, withdrawal, nonce] = await Promise.all([
-    ask("channels"),
-    ask("pendingWithdrawals"),
-    ask("refundNonce"),
-  ]);
-  const { abi } = batchSettlement;
-  const [balance, totalClaimed] = decodeFunctionResult({ abi, functionName: "channels", data: channel });
-  const [, initiatedAt] = decodeFunctionResult({ abi, functionName: "pendingWithdrawals", data: withdrawal });
-  const refundNonce = decodeFunctionResult({ abi, functionName: "refundNonce", data: nonce });
-  return { balance, totalClaimed, withdrawRequestedAt: initiatedAt, refundNonce };
+  const state = channelFrom(await chain.read(channelSteps(channelId)));
+  if (state) return state;
+  throw new AssayError("chain_unavailable", `There is no contract of channels at ${contracts.batchSettlement}.`, {
+    hints: ["Check the chain's deployments."],
+  });
 }
 
 /** Notes what the contract said of a channel. Its balance is the ledger's to count: deposits may be on their way. */
@@ -264,37 +244,18 @@ export async function noteChannel(
 }
 
 /** One transfer for each receiver and token that these claims add to. */
-function sweeps(claims: readonly ChannelClaim[]): readonly Hex[] {
+function sweeps(claims: readonly ChannelClaim[]): readonly Call[] {
   const pairs = new Map<string, readonly [Address, Address]>();
   for (const { channel } of claims)
     pairs.set(`${channel.receiver} ${channel.token}`, [channel.receiver, channel.token]);
-  return [...pairs.values()].map((args) =>
-    encodeFunctionData({ abi: batchSettlement.abi, functionName: "settle", args }),
-  );
+  return [...pairs.values()].map((pair) => sweepCall(...pair));
 }
 
-function depositData(contracts: Deployments, { channel, amount, by }: Deposit): Hex {
-  const [collector, data] =
-    by.kind === "eip3009"
-      ? [
-          contracts.erc3009DepositCollector,
-          encodeAbiParameters(
-            [{ type: "uint256" }, { type: "uint256" }, { type: "uint256" }, { type: "bytes" }],
-            [by.validAfter, by.validBefore, BigInt(toHex(by.salt)), toHex(by.signature)],
-          ),
-        ]
-      : [
-          contracts.permit2DepositCollector,
-          encodeAbiParameters(
-            [{ type: "uint256" }, { type: "uint256" }, { type: "bytes" }, { type: "bytes" }],
-            [by.permit.nonce, by.permit.deadline, toHex(by.signature), by.sponsored ? permitData(by.sponsored) : "0x"],
-          ),
-        ];
-  return encodeFunctionData({
-    abi: batchSettlement.abi,
-    functionName: "deposit",
-    args: [channelTuple(channel), amount, collector, data],
-  });
+/** A deposit, after its payer's account when that is still to come into being. */
+function openingCall(payment: Deposit): Call {
+  const { deployment } = unwrapSignature(payment.by.signature);
+  const call = depositCall(payment);
+  return deployment ? afterDeployment(deployment, call) : call;
 }
 
 function byChannel(rows: readonly PaymentRow[]): ReadonlyMap<Hex, readonly PaymentRow[]> {

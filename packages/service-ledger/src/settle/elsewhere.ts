@@ -1,5 +1,7 @@
 import { paymentBatcher, permit2, testUsdc } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
+import { movedAsAuthorized } from "@assay/driver-chain";
+import type { AuthorizedTransfer } from "@assay/driver-chain";
 import type { Queryable } from "@assay/driver-postgres";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, encodeEventTopics, encodeFunctionData, toHex } from "viem";
@@ -16,7 +18,7 @@ export async function findElsewhere(
   modules: { readonly database: Queryable; readonly chain: ChainReads; readonly contracts: Deployments },
   row: PaymentRow,
 ): Promise<SettledIn | undefined> {
-  const { database, chain, contracts } = modules;
+  const { chain, contracts } = modules;
   const head = await chain.blockNumber();
   const ours = await searchBack(head, async (fromBlock, toBlock) => {
     const logs = await chain.logs({
@@ -56,8 +58,9 @@ export async function findElsewhere(
       });
       return logs[0];
     });
-    if (!used || !(await hasTransfer(chain, used.transaction, row))) return undefined;
-    return { transaction: used.transaction, blockNumber: used.blockNumber };
+    const receipt = used && (await chain.receipt(used.transaction));
+    if (receipt?.ok !== true || !movedAsAuthorized(receipt.logs, transferOf(row, nonce))) return undefined;
+    return { transaction: receipt.transaction, blockNumber: receipt.blockNumber };
   }
   // Permit2 says nothing of a number that was used by a transfer; only the proxy may use this one, and only exactly. Of a
   // metered payment that is so when somebody else was named to settle it: what it moved is what was charged, or nothing.
@@ -68,7 +71,7 @@ export async function findElsewhere(
     const logs = await chain.logs({ address: row.asset, topics: transferTopics(row), fromBlock, toBlock });
     for (const log of logs.toReversed()) {
       if (BigInt(log.data) !== row.amountAtomic) continue;
-      if (!(await isCounted(database, log.transaction, row))) return log;
+      if (await isUnaccounted(modules, row, log.transaction)) return log;
     }
     return undefined;
   });
@@ -81,10 +84,9 @@ function transferTopics(row: PaymentRow): readonly (Hex | null)[] {
   );
 }
 
-/** Whether a transaction moved a row's amount from its payer to its receiver. */
-async function hasTransfer(chain: ChainReads, transaction: Hex, row: PaymentRow): Promise<boolean> {
-  const receipt = await chain.receipt(transaction);
-  return receipt?.ok === true && transfersIn(receipt, row) > 0;
+/** What a row's payer signed by EIP-3009, for {@link movedAsAuthorized}. */
+function transferOf(row: PaymentRow, nonce: Uint8Array): AuthorizedTransfer {
+  return { token: row.asset, from: row.payer, to: row.payTo, value: row.amountAtomic, nonce: toHex(nonce) };
 }
 
 /** How often a transaction moved a row's amount from its payer to its receiver. */
@@ -109,25 +111,23 @@ export async function didSettle(
   row: PaymentRow,
   receipt: ChainReceipt,
 ): Promise<boolean> {
-  const { database, chain, contracts } = modules;
+  const { chain, contracts } = modules;
   const { payment } = row.instruction.payload;
   if (!receipt.ok) return false;
   if (payment.kind === "eip3009") {
-    const { from, nonce } = payment.authorization;
-    const used = plainTopics(
-      encodeEventTopics({
-        abi: testUsdc.abi,
-        eventName: "AuthorizationUsed",
-        args: { authorizer: from, nonce: toHex(nonce) },
-      }),
-    );
-    const isUsed = receipt.logs.some(
-      ({ address, topics }) => address === row.asset && used.every((topic, i) => topic === topics[i]),
-    );
-    if (!isUsed) return false;
-  } else if (payment.kind === "permit2" || payment.kind === "upto") {
-    if (!(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce))) return false;
-  } else return false;
+    return movedAsAuthorized(receipt.logs, transferOf(row, payment.authorization.nonce));
+  }
+  if (payment.kind !== "permit2" && payment.kind !== "upto") return false;
+  if (!(await isNumberUsed(chain, contracts, row.payer, payment.permit.nonce))) return false;
+  return hasUncounted(modules, row, receipt);
+}
+
+/** Whether a transaction moved a row's amount oftener than payments are said to have been settled by it. */
+async function hasUncounted(
+  { database }: { readonly database: Queryable },
+  row: PaymentRow,
+  receipt: ChainReceipt,
+): Promise<boolean> {
   const { rows } = await database.query(
     `SELECT COUNT(*)::int AS counted FROM assay.payments WHERE tx_hash = decode($1, 'hex') AND state = 'settled'
        AND payer = $2 AND pay_to = $3 AND asset = $4 AND amount_atomic = $5::numeric AND payment_id <> decode($6, 'hex')`,
@@ -143,14 +143,22 @@ export async function didSettle(
   return transfersIn(receipt, row) > Number(rows[0]?.["counted"]);
 }
 
-/** Whether another payment of the same payer, receiver and amount was put down as settled by this transaction. */
-async function isCounted(database: Queryable, transaction: Hex, row: PaymentRow): Promise<boolean> {
-  const { rows } = await database.query(
-    `SELECT 1 FROM assay.payments WHERE tx_hash = decode($1, 'hex') AND state = 'settled' AND payer = $2
-       AND payment_id <> decode($3, 'hex') LIMIT 1`,
-    [transaction.slice(2), row.payer, row.paymentId.slice(2)],
-  );
-  return rows.length > 0;
+/**
+ * Whether a transaction went through the proxy of a row's scheme and moved the row's amount for nothing that is accounted
+ * for. Of a transaction of the batcher that is never so: its events name what it settled, and this row was not among it.
+ */
+async function isUnaccounted(
+  modules: { readonly database: Queryable; readonly chain: ChainReads; readonly contracts: Deployments },
+  row: PaymentRow,
+  transaction: Hex,
+): Promise<boolean> {
+  const { chain, contracts } = modules;
+  const { payment } = row.instruction.payload;
+  const receipt = await chain.receipt(transaction);
+  if (receipt?.ok !== true) return false;
+  const proxy = payment.kind === "upto" ? contracts.uptoPermit2Proxy : contracts.exactPermit2Proxy;
+  const by = (contract: Address): boolean => receipt.logs.some(({ address }) => address === contract);
+  return by(proxy) && !by(contracts.paymentBatcher) && (await hasUncounted(modules, row, receipt));
 }
 
 /** Whether Permit2 says that the owner's number was used or given up. */

@@ -1,4 +1,5 @@
-import { splitAddressOf, testUsdc } from "@assay/contracts";
+import { permit2, splitAddressOf, testUsdc } from "@assay/contracts";
+import { paymentCall, togetherCall } from "@assay/driver-chain";
 import type { Database, EmbeddedPostgres } from "@assay/driver-postgres";
 import type { Hex } from "@assay/x402";
 import { encodeFunctionData, toHex } from "viem";
@@ -11,6 +12,7 @@ import type { FickleNode } from "./testing/fickle-node.ts";
 import { memoryHost, openDatabase, quickSettings, sourceEntry } from "./testing/host.ts";
 import {
   account,
+  approvePermit2,
   charge,
   openWorld,
   payer,
@@ -138,6 +140,48 @@ it("does not count another transfer of the same amount", async () => {
   await start();
   await until(async () => (await stateOf(id))["error_code"] === "insufficient_funds");
   expect((await stateOf(id))["state"]).not.toBe("settled");
+});
+
+it("does not take one transfer for two payments, though the payer used up both signatures beside it", async () => {
+  const from = await payer(world, 10_000n);
+  await stop();
+  const [paid, lost] = [await signExact(world, from, 55n), await signExact(world, from, 55n)];
+  const { payment } = lost.payload;
+  if (payment.kind !== "eip3009") throw new Error("Not EIP-3009.");
+  const { nonce } = payment.authorization;
+  const oneself = await signExact(world, from, 1n, { payTo: from.address, nonce });
+  const parts = [oneself, paid].map(({ payload }) => {
+    if (payload.payment.kind !== "eip3009") throw new Error("Not EIP-3009.");
+    const { to: target, data: callData } = paymentCall(payload.payment, usdc(world).address, 0n);
+    return { target, callData, allowFailure: false };
+  });
+  const { to, data } = togetherCall(parts);
+  await send(world, account().address, to, data);
+  const ids = [await charge(database, lost), await charge(database, paid)] as const;
+  await start();
+  await until(isState(ids[1], "settled"));
+  await until(async () => (await stateOf(ids[0]))["error_code"] === "authorization_used");
+  expect((await stateOf(ids[0]))["state"]).toBe("failed");
+});
+
+it("does not take a transfer for a payment through Permit2 whose number the payer gave up", async () => {
+  const from = await payer(world, 10_000n);
+  await approvePermit2(world, from.address);
+  await stop();
+  const lost = await signExact(world, from, 66n, { permit2: true });
+  const { payment } = lost.payload;
+  if (payment.kind !== "permit2") throw new Error("Not Permit2.");
+  const { nonce } = payment.permit;
+  const { abi } = permit2;
+  const args = [nonce >> 8n, 1n << (nonce & 0xffn)] as const;
+  const data = encodeFunctionData({ abi, functionName: "invalidateUnorderedNonces", args });
+  await send(world, from.address, world.embedded.deployments.permit2, data);
+  // Another payment of the same amount to the same receiver, which is not put down as settled yet.
+  await frontRun(await signExact(world, from, 66n));
+  const id = await charge(database, lost);
+  await start();
+  await until(async () => (await stateOf(id))["error_code"] === "authorization_used");
+  expect((await stateOf(id))["state"]).toBe("failed");
 });
 
 it("waits while the node is away, and loses nothing", async () => {

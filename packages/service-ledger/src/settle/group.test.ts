@@ -34,6 +34,7 @@ function row(change: Partial<PaymentRow> = {}, kind = "eip3009", more: object = 
     asset: address("aa"),
     amountAtomic: 10n,
     settlement: "batch",
+    attempts: 0,
     channelId: undefined,
     deadlineS: NOW / 1000 + 900,
     updatedAtMs: NOW,
@@ -83,6 +84,19 @@ describe("payments go together", () => {
   });
 });
 
+describe("what failed", () => {
+  const failed = (count: number, attempts: number): readonly PaymentRow[] =>
+    Array.from({ length: count }, () => row({ attempts, updatedAtMs: NOW - 5_000 }));
+
+  it("is tried again apart from what did not, and in ever smaller company", () => {
+    expect(sizes([...failed(3, 0), ...failed(2, 1)])).toEqual(["pay 3", "pay 2"]);
+    expect(sizes(failed(26, 1))).toEqual(["pay 25", "pay 1"]);
+    expect(sizes(failed(4, 2))).toEqual(["pay 3", "pay 1"]);
+    expect(sizes(failed(2, 3))).toEqual(["pay 1", "pay 1"]);
+    expect(sizes([...failed(1, 3), ...failed(1, 7)])).toEqual(["pay 1", "pay 1"]);
+  });
+});
+
 describe("channels", () => {
   const channel = (n: number): Hex => `0x${n.toString(16).padStart(64, "f")}`;
   const voucher = (n: number, change: Partial<PaymentRow> = {}): PaymentRow =>
@@ -103,6 +117,14 @@ describe("channels", () => {
     const [first, second] = [deposit(), deposit()];
     expect(sizes([first, second, voucher(3)])).toEqual(["deposit 1"]);
     expect(sizes([first, voucher(3)], { deposited: new Set([first.paymentId]) })).toEqual(["claim 2"]);
+  });
+
+  it("whose claims failed are claimed apart, all charges of one together", () => {
+    expect(sizes([voucher(1), voucher(2, { attempts: 3 }), voucher(2), voucher(3, { attempts: 4 })])).toEqual([
+      "claim 1",
+      "claim 2",
+      "claim 1",
+    ]);
   });
 
   it(`are claimed ${MAX_GROUP_CHANNELS} at a time`, () => {

@@ -63,7 +63,8 @@ export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, co
       waiting.length >= options.items ||
       waiting.some((row) => isUrgent(row, options, context) || row.updatedAtMs + options.afterMs <= context.nowMs);
     if (!ready) continue;
-    for (const part of chunks(waiting, MAX_GROUP_ITEMS)) groups.push({ kind: "pay", rows: part });
+    for (const [attempts, alike] of byAttempts(waiting, ({ attempts }) => attempts))
+      for (const part of chunks(alike, companyOf(MAX_GROUP_ITEMS, attempts))) groups.push({ kind: "pay", rows: part });
   }
   const claimable = [...channels].filter(([channelId]) => !opening.has(channelId)).map(([, waiting]) => waiting);
   for (const claims of byAuthorizer(claimable)) {
@@ -71,10 +72,34 @@ export function groupRows(rows: readonly PaymentRow[], options: GroupOptions, co
       waiting.some((row) => isUrgent(row, options, context) || row.updatedAtMs + options.claimAfterMs <= context.nowMs),
     );
     if (!ready) continue;
-    for (const part of chunks(claims, MAX_GROUP_CHANNELS)) groups.push({ kind: "claim", rows: part.flat() });
+    for (const [attempts, alike] of byAttempts(claims, (charges) => Math.max(...charges.map((row) => row.attempts))))
+      for (const part of chunks(alike, companyOf(MAX_GROUP_CHANNELS, attempts)))
+        groups.push({ kind: "claim", rows: part.flat() });
   }
   // Last: they take as long as somebody else takes.
   return [...groups, ...outside];
+}
+
+/** Tries after which nothing is sent in company. */
+const ALONE_AFTER = 3;
+
+/**
+ * How many go together after so many failed tries. A contract that pays can say yes while it is asked and use up a
+ * transaction's gas in its block, which fails for everybody in it: each try is in an eighth of the company of the one
+ * before, and whoever does no harm is soon without whoever does.
+ */
+function companyOf(most: number, attempts: number): number {
+  return attempts >= ALONE_AFTER ? 1 : Math.max(1, most >> (3 * attempts));
+}
+
+/** Those with equally many failed tries, the fewest first. */
+function byAttempts<T>(
+  items: readonly T[],
+  attemptsOf: (item: T) => number,
+): Iterable<readonly [number, readonly T[]]> {
+  const groups = new Map<number, T[]>();
+  for (const item of items) push(groups, Math.min(attemptsOf(item), ALONE_AFTER), item);
+  return [...groups].toSorted(([a], [b]) => a - b);
 }
 
 function isUrgent(row: PaymentRow, options: GroupOptions, { kicked, nowMs }: GroupContext): boolean {

@@ -1,17 +1,18 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { exactPermit2Proxy, paymentBatcher, permit2, testUsdc, uptoPermit2Proxy } from "@assay/contracts";
 import type { Deployments } from "@assay/contracts";
+import { batchCall, batchResults, deploymentOf, paymentCall } from "@assay/driver-chain";
+import type { BatchResult, Call } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
-import type { Address, Hex } from "@assay/x402";
-import { decodeEventLog, encodeFunctionData } from "viem";
+import { toHex } from "@assay/x402";
+import type { Hex } from "@assay/x402";
 import { findElsewhere } from "./elsewhere.ts";
 import type { EngineEvent, JobHandler } from "./engine.ts";
 import { faultOf } from "./faults.ts";
 import { gasLimitFor } from "./gas.ts";
-import { accountOf, batchItem } from "./items.ts";
-import type { BatchItem } from "./items.ts";
+import { directPayment, itemOf } from "./items.ts";
 import { EXPIRY_GRACE_S, MAX_ATTEMPTS } from "./limits.ts";
-import type { ChainReads, ChainReceipt, TransactionSender } from "./ports.ts";
+import type { ChainReads, TransactionSender } from "./ports.ts";
 import { together } from "./together.ts";
 import { giveBack, jobRows, markFailed, markSettled } from "./rows.ts";
 import type { PaymentRow, SettleFault } from "./rows.ts";
@@ -35,18 +36,12 @@ const ABIS = [paymentBatcher.abi, exactPermit2Proxy.abi, uptoPermit2Proxy.abi, p
 export function createPayHandler(modules: PayModules): JobHandler {
   const { database, chain, sender, contracts, now, onEvent } = modules;
 
-  function settleData(items: readonly BatchItem[]): Hex {
-    return encodeFunctionData({ abi: paymentBatcher.abi, functionName: "settle", args: [items] });
-  }
+  const settleCall = (rows: readonly PaymentRow[]): Call => batchCall(contracts.paymentBatcher, rows.map(itemOf));
 
   /** The payments that would move now, of those given; whole when none would fail. */
   async function movable(rows: readonly PaymentRow[]): Promise<readonly PaymentRow[]> {
     if (rows.length === 0) return [];
-    const answer = await chain.call({
-      from: sender.address,
-      to: contracts.paymentBatcher,
-      data: settleData(rows.map(batchItem)),
-    });
+    const answer = await chain.call({ from: sender.address, ...settleCall(rows) });
     const moved = answer.ok ? BigInt(answer.data === "0x" ? "0x0" : answer.data) : 0n;
     if (moved === BigInt(rows.length)) return rows;
     if (rows.length === 1) return [];
@@ -56,8 +51,8 @@ export function createPayHandler(modules: PayModules): JobHandler {
 
   /** Why a payment would not move, from the call that the batcher would make. */
   async function whyNot(row: PaymentRow): Promise<SettleFault> {
-    const item = batchItem(row);
-    const answer = await chain.call({ from: contracts.paymentBatcher, ...innerCall(contracts, item) });
+    const inner = paymentCall(directPayment(row), row.asset, row.amountAtomic);
+    const answer = await chain.call({ from: contracts.paymentBatcher, ...inner });
     return answer.ok
       ? { code: "payment_reverted", message: "The payment moves alone and not among others." }
       : faultOf(ABIS, answer.data, answer.message);
@@ -75,13 +70,16 @@ export function createPayHandler(modules: PayModules): JobHandler {
 
   /** Makes the accounts that payers' signatures describe and that are not there yet, in a transaction of its own. */
   async function makeAccounts(jobId: string, rows: readonly PaymentRow[]): Promise<void> {
-    const accounts = rows.flatMap((row) => accountOf(row) ?? []);
+    const accounts = rows.flatMap((row) => deploymentOf(directPayment(row)) ?? []);
     if (accounts.length === 0) return;
     const accountsJob = `${jobId}.accounts`;
-    const parts = accounts.map(({ factory, data }) => [{ target: factory, callData: data }]);
-    const transaction = await together(chain, sender.address, contracts.multicall3, parts);
-    if (!transaction) return;
-    await sender.submit({ jobId: accountsJob, ...transaction });
+    // After a crash there may be other payments left in the job, and so other accounts: what was sent is what counts.
+    if ((await sender.outcome(accountsJob)).state === "none") {
+      const parts = accounts.map(({ factory, calldata }) => [{ target: factory, callData: toHex(calldata) }]);
+      const transaction = await together(chain, sender.address, parts);
+      if (!transaction) return;
+      await sender.submit({ jobId: accountsJob, ...transaction });
+    }
     while ((await sender.outcome(accountsJob)).state === "pending") await pause(ACCOUNT_POLL_MS);
   }
 
@@ -101,11 +99,10 @@ export function createPayHandler(modules: PayModules): JobHandler {
         if (tries >= MAX_SIEVES) break;
       }
       while (kept.length > 0) {
-        const data = settleData(kept.map(batchItem));
-        const call = { from: sender.address, to: contracts.paymentBatcher, data };
-        const gasLimit = await gasLimitFor(chain, call);
+        const call = settleCall(kept);
+        const gasLimit = await gasLimitFor(chain, { from: sender.address, ...call });
         if (gasLimit !== undefined) {
-          await sender.submit({ jobId, to: call.to, data, gasLimit });
+          await sender.submit({ jobId, ...call, gasLimit });
           return true;
         }
         // Too much for one transaction: the later half waits for the next.
@@ -131,7 +128,9 @@ export function createPayHandler(modules: PayModules): JobHandler {
       if (rows.length === 0) return;
       if (outcome.state === "final" || outcome.state === "mined") {
         const receipt = await chain.receipt(outcome.transaction);
-        const results = receipt ? resultsOf(receipt, contracts.paymentBatcher) : new Map<Hex, PaymentResult>();
+        const results: ReadonlyMap<Hex, BatchResult> = receipt
+          ? batchResults(receipt.logs, contracts.paymentBatcher)
+          : new Map();
         const settled = rows.filter(({ paymentId }) => results.get(paymentId)?.ok === true);
         await markSettled(
           database,
@@ -162,60 +161,3 @@ export function createPayHandler(modules: PayModules): JobHandler {
 /** How often payments that would fail are sorted out before the transaction's own isolation has to do. */
 const MAX_SIEVES = 2;
 const ACCOUNT_POLL_MS = 200;
-
-type PaymentResult = { readonly ok: boolean; readonly reason: Hex };
-
-/** What a transaction of the batcher did, by payment id. */
-function resultsOf(receipt: ChainReceipt, batcher: Address): ReadonlyMap<Hex, PaymentResult> {
-  const results = new Map<Hex, PaymentResult>();
-  for (const log of receipt.logs) {
-    if (log.address !== batcher || log.topics.length !== 4) continue;
-    const [signature, ...indexed] = log.topics;
-    if (signature === undefined) continue;
-    try {
-      const { eventName, args } = decodeEventLog({
-        abi: paymentBatcher.abi,
-        data: log.data,
-        topics: [signature, ...indexed],
-      });
-      if (eventName === "PaymentSettled") results.set(args.paymentId, { ok: args.ok, reason: args.reason });
-    } catch {
-      // A log of the batcher that is no event of ours says nothing about payments.
-    }
-  }
-  return results;
-}
-
-/** The call that the batcher makes for an item, for asking what it would say. */
-function innerCall(contracts: Deployments, item: BatchItem): { readonly to: Address; readonly data: Hex } {
-  const { payer, payTo, amount, permitted, validAfter, deadline, nonce, signature, token } = item;
-  if (item.kind === 0) {
-    return {
-      to: token,
-      data: encodeFunctionData({
-        abi: testUsdc.abi,
-        functionName: "transferWithAuthorization",
-        args: [payer, payTo, amount, validAfter, deadline, nonce, signature],
-      }),
-    };
-  }
-  const permit = { permitted: { token, amount: permitted }, nonce: BigInt(nonce), deadline };
-  if (item.kind === 1) {
-    return {
-      to: contracts.exactPermit2Proxy,
-      data: encodeFunctionData({
-        abi: exactPermit2Proxy.abi,
-        functionName: "settle",
-        args: [permit, payer, { to: payTo, validAfter }, signature],
-      }),
-    };
-  }
-  return {
-    to: contracts.uptoPermit2Proxy,
-    data: encodeFunctionData({
-      abi: uptoPermit2Proxy.abi,
-      functionName: "settle",
-      args: [permit, amount, payer, { to: payTo, facilitator: contracts.paymentBatcher, validAfter }, signature],
-    }),
-  };
-}

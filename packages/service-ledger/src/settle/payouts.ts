@@ -77,7 +77,7 @@ export function createPayoutHandler(modules: PayoutModules): JobHandler {
     async submit(jobId) {
       if ((await sender.outcome(jobId)).state !== "none") return true;
       const parts = (await payable(modules)).map((candidate) => payoutCalls(contracts, candidate));
-      const transaction = await together(chain, sender.address, contracts.multicall3, parts);
+      const transaction = await together(chain, sender.address, parts);
       if (!transaction) return false;
       await sender.submit({ jobId, ...transaction });
       return true;

@@ -1,24 +1,16 @@
 import type { JsonValue } from "@assay/core";
+import type { Call, ReadResult, ReadStep, TxLog, TxReceipt } from "@assay/driver-chain";
 import type { Address, Hex } from "@assay/x402";
 
-/** A contract's log, as a receipt or a search gives it. */
-export type ChainLog = {
-  readonly address: Address;
-  readonly topics: readonly Hex[];
+/** A contract's log, as a receipt or a search gives it; its data as `0x…`, which is how ABIs are read. */
+export type ChainLog = Omit<TxLog, "data" | "transactionHash"> & {
   readonly data: Hex;
-  readonly blockNumber: number;
   readonly transaction: Hex;
-  readonly logIndex: number;
 };
 
 /** What became of a mined transaction. */
-export type ChainReceipt = {
+export type ChainReceipt = Pick<TxReceipt, "blockNumber" | "ok" | "from" | "to" | "gasUsed"> & {
   readonly transaction: Hex;
-  readonly blockNumber: number;
-  readonly ok: boolean;
-  readonly from: Address;
-  readonly to: Address | undefined;
-  readonly gasUsed: bigint;
   readonly logs: readonly ChainLog[];
 };
 
@@ -29,19 +21,15 @@ export type ChainReads = {
   readonly blockHash: (number: number) => Promise<Hex | undefined>;
   readonly blockGasLimit: () => Promise<bigint>;
   /** A call that changes nothing. A revert is a value: what it returned, and the node's words. */
-  readonly call: (call: {
-    readonly from?: Address;
-    readonly to: Address;
-    readonly data: Hex;
-  }) => Promise<
+  readonly call: (
+    call: Call & { readonly from?: Address },
+  ) => Promise<
     { readonly ok: true; readonly data: Hex } | { readonly ok: false; readonly data: Hex; readonly message: string }
   >;
   /** Gas that a transaction would take; undefined when it would revert. */
-  readonly estimateGas: (call: {
-    readonly from: Address;
-    readonly to: Address;
-    readonly data: Hex;
-  }) => Promise<bigint | undefined>;
+  readonly estimateGas: (call: Call & { readonly from: Address }) => Promise<bigint | undefined>;
+  /** All steps at one block; one that reverted is not `ok`. */
+  readonly read: (steps: readonly ReadStep[]) => Promise<readonly ReadResult[]>;
   readonly logs: (filter: {
     readonly address: Address;
     readonly topics: readonly (Hex | null)[];
@@ -86,11 +74,6 @@ export type TransactionSender = {
    * Signs, writes down and sends the job's transaction, unless that was done before; answers its hash. A node that is away
    * hears of it later.
    */
-  readonly submit: (job: {
-    readonly jobId: string;
-    readonly to: Address;
-    readonly data: Hex;
-    readonly gasLimit: bigint;
-  }) => Promise<Hex>;
+  readonly submit: (job: Call & { readonly jobId: string; readonly gasLimit: bigint }) => Promise<Hex>;
   readonly outcome: (jobId: string) => Promise<JobOutcome>;
 };

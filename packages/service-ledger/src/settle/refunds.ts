@@ -2,16 +2,18 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { AssayError } from "@assay/core";
 import { batchSettlement } from "@assay/contracts";
+import { channelCalls, refundCall } from "@assay/driver-chain";
+import type { Call } from "@assay/driver-chain";
 import { refundDigest } from "@assay/x402";
 import type { ChannelConfig, Hex } from "@assay/x402";
-import { decodeEventLog, encodeFunctionData, hexToBytes, toHex } from "viem";
+import { decodeEventLog, hexToBytes } from "viem";
 import { claimCalls, claimsOf, concludeClaims, noteChannel, readChannel } from "./channel-jobs.ts";
 import type { ChannelModules } from "./channel-jobs.ts";
 import type { JobHandler } from "./engine.ts";
 import { gasLimitFor } from "./gas.ts";
 import type { ChainReceipt } from "./ports.ts";
-import { channelRows, channelsUnderWay, claimForJob, giveBack, jobRows } from "./rows.ts";
-import { channelTuple, voucherOf } from "./voucher.ts";
+import { channelRows, claimCharges, giveBack, jobRows, jobsOn } from "./rows.ts";
+import { voucherOf } from "./voucher.ts";
 
 /** What a refund gave back, and where. */
 export type Refunded = { readonly transaction: Hex; readonly amountAtomic: bigint };
@@ -21,9 +23,12 @@ const EVERYTHING = (1n << 128n) - 1n;
 /** How long a claim under way on the channel is waited for between looks. */
 const BUSY_POLL_MS = 200;
 
+/** How the ids of these jobs begin. */
+const REFUND = "refund-";
+
 /** The id of a job that gives back a channel's rest, or `amountAtomic` of it. The id is all that the job knows. */
 export function refundJob(channelId: Hex, amountAtomic: bigint | undefined): string {
-  return `refund-${channelId}-${amountAtomic ?? "all"}-${randomUUID()}`;
+  return `${REFUND}${channelId}-${amountAtomic ?? "all"}-${randomUUID()}`;
 }
 
 /**
@@ -32,21 +37,27 @@ export function refundJob(channelId: Hex, amountAtomic: bigint | undefined): str
  */
 export function createRefundHandler(modules: ChannelModules): JobHandler {
   const { database, chain, sender, authorizer, contracts, suite, now } = modules;
-  const to = contracts.batchSettlement;
 
-  async function refundData(channelId: Hex, channel: ChannelConfig, amount: bigint): Promise<Hex> {
-    const { abi } = batchSettlement;
-    const config = channelTuple(channel);
-    if (channel.receiverAuthorizer === sender.address)
-      return encodeFunctionData({ abi, functionName: "refund", args: [config, amount] });
-    const { refundNonce } = await readChannel(modules, channelId);
-    const digest = refundDigest(suite, contracts.chainId, hexToBytes(channelId), refundNonce, amount);
-    const signature = toHex(await authorizer.signDigest(digest));
-    return encodeFunctionData({
-      abi,
-      functionName: "refundWithSignature",
-      args: [config, amount, refundNonce, signature],
-    });
+  async function refundOf(channelId: Hex, channel: ChannelConfig, amount: bigint): Promise<Call> {
+    if (channel.receiverAuthorizer === sender.address) return refundCall(channel, amount);
+    const { refundNonce: nonce } = await readChannel(modules, channelId);
+    const digest = refundDigest(suite, contracts.chainId, hexToBytes(channelId), nonce, amount);
+    return refundCall(channel, amount, { nonce, signature: await authorizer.signDigest(digest) });
+  }
+
+  /**
+   * Gives the job everything that was charged and is not claimed yet, and waits for other jobs that have some of it: what
+   * is left unclaimed is the payer's to have back.
+   */
+  async function takeCharges(jobId: string, channelId: Hex): Promise<void> {
+    for (;;) {
+      await claimCharges(database, jobId, channelId, now());
+      const others = await jobsOn(database, channelId, jobId);
+      if (others.length === 0) return;
+      // Of two refunds that each have charges one lets go of its own, or both would wait for ever.
+      if (others.some((other) => other.startsWith(REFUND) && other < jobId)) await giveBack(database, jobId, now());
+      await pause(BUSY_POLL_MS);
+    }
   }
 
   return {
@@ -56,24 +67,16 @@ export function createRefundHandler(modules: ChannelModules): JobHandler {
       const rows = await channelRows(database, channelId, now());
       const channel = rows.map(voucherOf).find((signed) => signed !== undefined)?.channel;
       if (!channel) throw new AssayError("channel_unknown", "No payment came through this channel.");
-      const due = rows.filter(({ state }) => state === "due" || state === "failed");
-      await claimForJob(
-        database,
-        jobId,
-        due.map(({ paymentId }) => paymentId),
-        now(),
-      );
-      while ((await channelsUnderWay(database, [channelId], jobId)).size > 0) await pause(BUSY_POLL_MS);
+      await takeCharges(jobId, channelId);
       const mine = await jobRows(database, jobId, now());
       const claims = await claimsOf(modules, jobId, mine);
-      const data = encodeFunctionData({
-        abi: batchSettlement.abi,
-        functionName: "multicall",
-        args: [[...(await claimCalls(modules, claims)), await refundData(channelId, channel, amount ?? EVERYTHING)]],
-      });
-      const gasLimit = await gasLimitFor(chain, { from: sender.address, to, data });
+      const call = channelCalls([
+        ...(await claimCalls(modules, claims)),
+        await refundOf(channelId, channel, amount ?? EVERYTHING),
+      ]);
+      const gasLimit = await gasLimitFor(chain, { from: sender.address, ...call });
       if (gasLimit === undefined) return false;
-      await sender.submit({ jobId, to, data, gasLimit });
+      await sender.submit({ jobId, ...call, gasLimit });
       return true;
     },
     async apply(jobId, outcome) {

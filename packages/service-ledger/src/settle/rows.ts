@@ -119,19 +119,34 @@ export async function claimableOf(database: Queryable, channelId: Hex, jobId: st
   return BigInt(text(rows[0]?.["total"] ?? "0"));
 }
 
-/** Channels, of those asked for, that some job has payments of under way, apart from the job `except`. */
-export async function channelsUnderWay(
-  database: Queryable,
-  channels: readonly Hex[],
-  except = "",
-): Promise<ReadonlySet<Hex>> {
+/** Channels, of those asked for, that some job has payments of under way. */
+export async function channelsUnderWay(database: Queryable, channels: readonly Hex[]): Promise<ReadonlySet<Hex>> {
   if (channels.length === 0) return new Set();
   const { rows } = await database.query(
     `SELECT DISTINCT encode(channel_id, 'hex') AS channel_id FROM assay.payments
-     WHERE state = 'settling' AND job_id <> $2 AND channel_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
-    [hexArray(channels), except],
+     WHERE state = 'settling' AND channel_id IN (SELECT decode(id, 'hex') FROM unnest($1::text[]) AS id)`,
+    [hexArray(channels)],
   );
   return new Set(rows.map((row): Hex => `0x${text(row["channel_id"])}`));
+}
+
+/** Gives every open charge on a channel to a job, those too that wait for their next try. */
+export async function claimCharges(database: Queryable, jobId: string, channelId: Hex, nowMs: number): Promise<void> {
+  await database.query(
+    `UPDATE assay.payments SET state = 'settling', job_id = $1, updated_at_ms = $2
+     WHERE channel_id = decode($3, 'hex') AND state IN ('due', 'failed')`,
+    [jobId, nowMs, channelId.slice(2)],
+  );
+}
+
+/** Jobs other than `except` that have payments of a channel under way. */
+export async function jobsOn(database: Queryable, channelId: Hex, except: string): Promise<readonly string[]> {
+  const { rows } = await database.query(
+    `SELECT DISTINCT job_id FROM assay.payments
+     WHERE state = 'settling' AND channel_id = decode($1, 'hex') AND job_id <> $2`,
+    [channelId.slice(2), except],
+  );
+  return rows.map((row) => text(row["job_id"]));
 }
 
 /**

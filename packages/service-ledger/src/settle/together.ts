@@ -1,6 +1,6 @@
-import { multicall3 } from "@assay/contracts";
+import { togetherCall } from "@assay/driver-chain";
+import type { Call } from "@assay/driver-chain";
 import type { Address, Hex } from "@assay/x402";
-import { encodeFunctionData } from "viem";
 import { gasLimitFor } from "./gas.ts";
 import type { ChainReads } from "./ports.ts";
 
@@ -14,24 +14,19 @@ export type AnyCall = { readonly target: Address; readonly callData: Hex };
 export async function together(
   chain: ChainReads,
   from: Address,
-  contract: Address,
   parts: readonly (readonly AnyCall[])[],
-): Promise<{ readonly to: Address; readonly data: Hex; readonly gasLimit: bigint } | undefined> {
+): Promise<(Call & { readonly gasLimit: bigint }) | undefined> {
   const good: AnyCall[] = [];
   for (const part of parts) {
-    const answer = await chain.call({ from, to: contract, data: encode(part) });
+    const answer = await chain.call({ from, ...encode(part) });
     if (answer.ok) good.push(...part);
   }
   if (good.length === 0) return undefined;
-  const data = encode(good);
-  const gasLimit = await gasLimitFor(chain, { from, to: contract, data });
-  return gasLimit === undefined ? undefined : { to: contract, data, gasLimit };
+  const call = encode(good);
+  const gasLimit = await gasLimitFor(chain, { from, ...call });
+  return gasLimit === undefined ? undefined : { ...call, gasLimit };
 }
 
-function encode(calls: readonly AnyCall[]): Hex {
-  return encodeFunctionData({
-    abi: multicall3.abi,
-    functionName: "aggregate3",
-    args: [calls.map((call) => ({ ...call, allowFailure: false }))],
-  });
+function encode(calls: readonly AnyCall[]): Call {
+  return togetherCall(calls.map((call) => ({ ...call, allowFailure: false })));
 }

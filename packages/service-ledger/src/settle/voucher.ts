@@ -1,47 +1,12 @@
 import { bytesToHex } from "@assay/core";
+import type { Claim } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
 import type { ChannelConfig, Hex, Voucher } from "@assay/x402";
-import { toHex } from "viem";
 import type { PaymentRow } from "./rows.ts";
 import { text } from "./values.ts";
 
 /** A claim on one channel: the highest voucher that its payer signed, and what is claimed in all. */
-export type ChannelClaim = {
-  readonly channelId: Hex;
-  readonly channel: ChannelConfig;
-  readonly maxClaimable: bigint;
-  readonly signature: Uint8Array;
-  readonly totalClaimed: bigint;
-};
-
-/** A channel as the contract's structs have it. */
-export type ChannelTuple = {
-  readonly payer: Hex;
-  readonly payerAuthorizer: Hex;
-  readonly receiver: Hex;
-  readonly receiverAuthorizer: Hex;
-  readonly token: Hex;
-  readonly withdrawDelay: number;
-  readonly salt: Hex;
-};
-
-/** The struct of a channel. */
-export function channelTuple(channel: ChannelConfig): ChannelTuple {
-  return { ...channel, salt: toHex(channel.salt) };
-}
-
-/** A claim as the contract's structs have it. */
-export function claimTuple(claim: ChannelClaim): {
-  readonly voucher: { readonly channel: ChannelTuple; readonly maxClaimableAmount: bigint };
-  readonly signature: Hex;
-  readonly totalClaimed: bigint;
-} {
-  return {
-    voucher: { channel: channelTuple(claim.channel), maxClaimableAmount: claim.maxClaimable },
-    signature: toHex(claim.signature),
-    totalClaimed: claim.totalClaimed,
-  };
-}
+export type ChannelClaim = Claim & { readonly channelId: Hex };
 
 /** The channel and voucher that a row's payer signed; undefined for other payments. */
 export function voucherOf(row: PaymentRow): { readonly channel: ChannelConfig; readonly voucher: Voucher } | undefined {
