@@ -133,7 +133,22 @@ export function residualTrust(view: ReceiptView | undefined, checks: readonly Ch
     const witnesses = checks.find(({ check }) => check === "log")?.facts["witnesses"] ?? "0";
     if (witnesses === "0") out.push("The log's operator, that everybody is shown the same log: no witness cosigned.");
   }
-  if (status("payment") === "inconclusive")
+  return [...out, ...chainTrust(checks)];
+}
+
+/** Whom the rows of payment and anchor rest on: a node of a chain proves nothing of what it answers. */
+function chainTrust(checks: readonly CheckRow[]): string[] {
+  const row = (name: CheckRow["check"]): CheckRow | undefined => checks.find(({ check }) => check === name);
+  const [payment, anchor] = [row("payment"), row("anchor")];
+  const out: string[] = [];
+  if (payment?.code === "payment_unchecked")
     out.push("The gateway, that the payment it names was made: no chain was asked.");
+  else if (payment?.status === "inconclusive")
+    out.push("The gateway, that the payment it names was made: the chain that was asked did not show it.");
+  if (payment?.code === "payment_claimed" && payment.facts["voucher"] !== "this payment's")
+    out.push("The gateway, that this charge is in the sum that was claimed from the channel.");
+  const isPaid = payment?.status === "pass" && payment.code !== "payment_of_nothing";
+  if (isPaid || anchor?.status === "pass")
+    out.push("The node of the chain that was asked, for what it said is there: its answers carry no proof.");
   return out;
 }

@@ -69,6 +69,9 @@ export type {
 export { createIssuer } from "./issuer.ts";
 export type { ChainHead, IssueItem, Issuer, IssuerKeys, IssuerOptions } from "./issuer.ts";
 export { receiptJson, receiptJsonOf } from "./receipt-json.ts";
+export { settledIn, settlementFault } from "./settlement.ts";
+export { ANCHOR_TYPE, UNKNOWN_ANCHOR, anchorFault, readAnchor, statesAnchor } from "./anchor.ts";
+export type { StatedAnchor } from "./anchor.ts";
 export { findContradictions } from "./contradictions.ts";
 export type { Contradiction } from "./contradictions.ts";
 export { AIR_PROFILE, airClaims, encodeAirClaims, exportAir } from "./air.ts";

@@ -1,10 +1,12 @@
 import { bytesToHex, bytesToUtf8, compareBytes, decodeCbor, equalBytes, utf8ToBytes } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
+import { anchorsFault, statesAnchor } from "./anchor.ts";
 import { answersOf, doesNotProve, proves, residualTrust } from "./answers.ts";
 import type { Mode } from "./claims.ts";
 import { decodeEntry } from "./entry.ts";
 import { checkField, commitFields } from "./fields.ts";
 import { findKey, keysetFault } from "./keyset.ts";
+import { settlementFault, statesPayment } from "./settlement.ts";
 import { algorithmById, keyId, verifyStatement } from "./statement.ts";
 import type { SignatureCache, Statement } from "./statement.ts";
 import { timeText } from "./time.ts";
@@ -108,12 +110,16 @@ export async function verifyReceipt(bytes: Uint8Array, options: VerifyOptions): 
     absent: string,
     missing: string,
     check: ReceiptCheck | undefined,
+    /** What contradicts itself needs no check of another room. */
+    fault?: CheckOutcome,
   ): Promise<CheckOutcome> =>
-    stated
-      ? check
-        ? guarded(() => check(view, context))
-        : Promise.resolve(outcome("inconclusive", missing, "No check for it was given to the verifier."))
-      : Promise.resolve(outcome("absent", absent, "The receipt states nothing of the kind."));
+    fault?.status === "fail" || (fault && !check)
+      ? Promise.resolve(fault)
+      : stated
+        ? check
+          ? guarded(() => check(view, context))
+          : Promise.resolve(outcome("inconclusive", missing, "No check for it was given to the verifier."))
+        : Promise.resolve(outcome("absent", absent, "The receipt states nothing of the kind."));
   const rows: CheckRow[] = [
     { check: "format", ...outcome("pass", "canonical", "The bytes are the one encoding of a bundle.") },
     { check: "signature", ...(await checkSignatures(view, context)) },
@@ -128,19 +134,21 @@ export async function verifyReceipt(bytes: Uint8Array, options: VerifyOptions): 
     {
       check: "anchor",
       ...(await injected(
-        (view.bundle.anchors?.length ?? 0) > 0 || view.supplements.some(({ claims }) => claims.kind === "anchor"),
+        statesAnchor(view),
         "no_anchor",
         "anchor_unchecked",
         options.checks?.anchor,
+        anchorsFault(view),
       )),
     },
     {
       check: "payment",
       ...(await injected(
-        view.service?.claims.payment !== undefined,
+        statesPayment(view),
         "no_payment",
         "payment_unchecked",
         options.checks?.payment,
+        settlementFault(view),
       )),
     },
     { check: "policy", ...checkPolicy(view, options, keysets.labels) },
