@@ -30,6 +30,9 @@ export type TokenInfo = {
   readonly eip2612: boolean;
 };
 
+/** A scheme of x402 that this project settles. */
+export type PaymentScheme = "exact" | "upto" | "batch-settlement";
+
 /** What is where on one chain. */
 export type Deployments = {
   readonly chainId: number;
@@ -47,4 +50,6 @@ export type Deployments = {
   readonly splitFactory: Address;
   /** The network's dollar first. */
   readonly tokens: readonly TokenInfo[];
+  /** The schemes whose contracts are there; all of them when absent. */
+  readonly schemes?: readonly PaymentScheme[];
 };

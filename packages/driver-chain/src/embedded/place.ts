@@ -23,7 +23,7 @@ import {
 import type { Artifact, Deployments, TokenInfo } from "@assay/contracts";
 import { AssayError, concatBytes, equalBytes, isAssayError } from "@assay/core";
 import type { Address } from "@assay/x402";
-import { keccak_256 } from "@noble/hashes/sha3.js";
+import { create2Address } from "../deploy/code.ts";
 import type { Transport } from "../rpc/transport.ts";
 import { calldata, selector } from "../rpc/selector.ts";
 import { addressWord, data, fromHex, quantity, toHex, toQuantity, word, wordAt } from "../rpc/values.ts";
@@ -134,12 +134,6 @@ async function setCode(rpc: Transport, at: Address, artifact: Artifact): Promise
   const present = data(await rpc.request("eth_getCode", [at, "latest"]), "the code");
   const wanted = fromHex(artifact.deployedBytecode);
   if (!equalBytes(present, wanted)) await rpc.request("anvil_setCode", [at, toHex(wanted)]);
-}
-
-/** Address of what the CREATE2 deployer makes of `initCode` (EIP-1014). */
-function create2Address(salt: Uint8Array, initCode: Uint8Array): Address {
-  const hashed = keccak_256(concatBytes(Uint8Array.of(0xff), fromHex(create2Deployer), salt, keccak_256(initCode)));
-  return toHex(hashed.subarray(12));
 }
 
 async function create2(

@@ -112,6 +112,19 @@ describe("a quote", () => {
     expect(asy[0]?.amount).toBe((2n * 10n ** 15n).toString());
   });
 
+  it("offers nothing that the chain has no contracts for, and takes nothing that was signed for it", async () => {
+    const before = shop.quote();
+    const paid = await upto(shop.offer(before, "upto"));
+    const deployments = { chainId: 31337, paymentBatcher: addressAt(0xba7c), tokens: [USDC, ASY] };
+    const few = await open({
+      options: { deployments: { ...deployments, network: "eip155:31337", schemes: ["exact"] } },
+    });
+    const quote = few.quote();
+    expect(quote.terms.accepts.map(({ scheme }) => scheme)).toEqual(["exact"]);
+    expect((await few.take(quote, headersOf(paid))).kind).toBe("problem");
+    expect(shop.quote().terms.accepts).toHaveLength(3);
+  });
+
   it("is paid to a splitter when the listing has payees, with the gateway's rest in it", () => {
     const payees = [{ address: addressAt(7), basisPoints: 9_000 }];
     shop.listings.set("model:me/net", listing({ payees }));
