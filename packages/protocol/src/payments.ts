@@ -12,7 +12,7 @@ export type MeteredUse = {
 
 /**
  * What a listing is for: a model by its name (`model:me/net`), or one of the gateway's own services (`service:storage`,
- * `service:openings`, `service:verification`, `service:audit`, `service:proving`).
+ * `service:openings`, `service:verification`, `service:audit`; `service:proving`, which nothing sells yet).
  */
 export type ListingSubject =
   | `model:${string}`

@@ -20,7 +20,7 @@ export type PriceApiModules = {
 
 /** A listing with its payees is below two kilobytes. */
 const MAX_LISTING_BYTES = 16 * 1024;
-const SUBJECT = /^(?:model:[\x21-\x7e]{1,256}|service:(?:storage|verification|audit|proving))$/;
+const SUBJECT = /^(?:model:[\x21-\x7e]{1,256}|service:(?:storage|openings|verification|audit|proving))$/;
 
 const decimal = z
   .string()
@@ -58,7 +58,7 @@ const listingShown = z
 const subjectParams = z.object({
   subject: z
     .string()
-    .describe("`model:` and a model's name, or `service:` and `storage`, `verification`, `audit` or `proving`.")
+    .describe("`model:` and a model's name, or `service:` and `storage`, `openings`, `verification` or `audit`.")
     .openapi({ param: { name: "subject", in: "path" }, example: "model:demo/digits" }),
 });
 
@@ -80,7 +80,7 @@ export function mountPriceApi(app: OpenAPIHono, modules: PriceApiModules): void 
     const subject = context.req.param("subject") ?? "";
     if (SUBJECT.test(subject)) return subject as ListingSubject;
     throw new AssayError("listing_invalid", `${JSON.stringify(subject.slice(0, 200))} is nothing that has a price.`, {
-      hints: ["Name model:<name>, or service:storage, service:verification, service:audit or service:proving."],
+      hints: ["Name model:<name>, or service:storage, service:openings, service:verification or service:audit."],
     });
   };
   const modelOf = (subject: ListingSubject): ReturnType<PriceApiModules["versions"]> =>

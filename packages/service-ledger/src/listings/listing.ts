@@ -53,6 +53,53 @@ export function parseListing(json: JsonValue): Listing {
   };
 }
 
+type Rate = (typeof RATES)[number];
+
+/** What is measured of each thing that is sold here; a rate for anything else would never be charged. */
+const MEASURED: Readonly<Record<"model" | (typeof SERVICES)[number], readonly Rate[]>> = {
+  model: ["perCall", "perMillionInputTokens", "perMillionOutputTokens", "perSecond"],
+  storage: ["perCall", "perGigabyteDay"],
+  openings: ["perCall"],
+  verification: ["perCall", "perSecond"],
+  audit: ["perCall", "perSecond"],
+  proving: [],
+};
+const RATE_WORDS: Readonly<Record<Rate, string>> = {
+  perCall: "a call",
+  perMillionInputTokens: "tokens",
+  perMillionOutputTokens: "tokens",
+  perSecond: "a second",
+  perGigabyteDay: "a gigabyte and day",
+};
+
+/**
+ * Refuses a price that nobody would ever be asked for, with `listing_invalid`: for what is not sold here (proofs), by what
+ * is not measured of it, and payees of kept openings, which are paid for together with an answer. Of a listing that is to
+ * be set; those that are stored already are left alone.
+ */
+export function assertSold(listing: Listing): void {
+  const what = SERVICES.find((service) => listing.subject === `service:${service}`) ?? "model";
+  const refuse = (message: string, hint: string): never => {
+    throw new AssayError("listing_invalid", message, { hints: [hint] });
+  };
+  if (what === "proving")
+    refuse(
+      "Nothing here makes proofs: a price for service:proving would never be asked for.",
+      "Price a model instead.",
+    );
+  const wrong = RATES.find((rate) => listing[rate] !== undefined && !MEASURED[what].includes(rate));
+  if (wrong !== undefined)
+    refuse(
+      `${what === "model" ? "A model" : listing.subject} cannot be priced by ${RATE_WORDS[wrong]}: that is not measured of it.`,
+      `It can by ${[...new Set(MEASURED[what].map((rate) => RATE_WORDS[rate]))].join(", ")}.`,
+    );
+  if (what === "openings" && (listing.payees?.length ?? 0) > 0)
+    refuse(
+      "service:openings has no payees of its own: it is paid for together with an answer.",
+      "Leave the payees out; those of the model share what is paid.",
+    );
+}
+
 function payeesOf(json: JsonValue): readonly ListedPayee[] {
   if (!Array.isArray(json) || json.length > MAX_PAYEES)
     throw invalid(`its payees are not a list of at most ${MAX_PAYEES}`);

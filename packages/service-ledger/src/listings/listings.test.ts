@@ -165,6 +165,42 @@ describe("the price list", () => {
     expect((await openListings(file, options)).get("model:me/net")).toBeUndefined();
   });
 
+  it.each<[string, Partial<Listing>, RegExp]>([
+    ["proofs, which nothing here makes", { subject: "service:proving", perCall: "1" }, /Nothing here makes proofs/],
+    ["an opening by the day", { subject: "service:openings", perGigabyteDay: "1" }, /a gigabyte and day/],
+    ["an opening by the second", { subject: "service:openings", perSecond: "1" }, /a second/],
+    [
+      "an opening with payees",
+      { subject: "service:openings", perCall: "1", payees: [{ address: address(1), basisPoints: 1 }] },
+      /payees/,
+    ],
+    ["storage by the token", { subject: "service:storage", perMillionInputTokens: "1" }, /tokens/],
+    ["an audit by the day", { subject: "service:audit", perGigabyteDay: "1" }, /a gigabyte and day/],
+    ["a model by the day", { perGigabyteDay: "1", perCall: "1" }, /^A model cannot/],
+  ])("refuses a price that nobody would be asked for: %s", async (_what, wrong, words) => {
+    const listings = await openListings(memory(), options);
+    await expect(listings.put({ ...base, ...wrong })).rejects.toThrow(
+      expect.objectContaining({ code: "listing_invalid", message: expect.stringMatching(words) as string }) as Error,
+    );
+    expect(listings.list()).toEqual([]);
+  });
+
+  it("takes what is measured of each service, and what an older version stored", async () => {
+    const file = memory();
+    const listings = await openListings(file, options);
+    for (const sold of [
+      { subject: "service:openings", perCall: "1" },
+      { subject: "service:storage", perCall: "1", perGigabyteDay: "1" },
+      { subject: "service:verification", perSecond: "1" },
+      { subject: "service:audit", perCall: "1" },
+      { subject: "model:me/net", perMillionInputTokens: "1", perMillionOutputTokens: "1", perSecond: "1" },
+    ] as const)
+      expect((await listings.put({ asset: "USDC", owner: "op", ...sold })).subject).toBe(sold.subject);
+    const stored = { version: 1, listings: [{ ...base, subject: "service:proving", perCall: "1" }] };
+    const old = await openListings(memory(new TextEncoder().encode(JSON.stringify(stored))), options);
+    expect(await old.remove("service:proving")).toBe(true);
+  });
+
   it("changes nothing when the disk refuses", async () => {
     const file = memory();
     const listings = await openListings({ read: file.read, write: () => Promise.reject(new Error("full")) }, options);

@@ -2,7 +2,7 @@ import { AssayError, parseJson } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import type { Listing, Listings, ListingSubject } from "@assay/protocol";
 import { amountOf } from "./amounts.ts";
-import { isListingSubject, listingJson, parseListing } from "./listing.ts";
+import { assertSold, isListingSubject, listingJson, parseListing } from "./listing.ts";
 
 /** Where the listings are kept. `write` replaces the document at once: a crash leaves the old one or the new one. */
 export type ListingFile = {
@@ -57,6 +57,7 @@ export async function openListings(file: ListingFile, options: ListingsOptions):
     list: () => [...held.values()].toSorted((a, b) => (a.subject < b.subject ? -1 : 1)),
     async put(listing) {
       const parsed = parseListing(listingJson({ ...listing, changedAtMs: options.now() }));
+      assertSold(parsed);
       const asset = options.assets.find(({ symbol }) => symbol === parsed.asset);
       if (!asset)
         throw new AssayError("listing_asset_unknown", `This gateway takes no ${parsed.asset}.`, {

@@ -17,7 +17,7 @@ export type PriceFlags = GatewayFlags & {
 };
 
 /** Services of a gateway that have a price of their own. */
-const SERVICES = ["storage", "verification", "audit", "proving"] as const;
+const SERVICES = ["storage", "openings", "verification", "audit"] as const;
 /** Most places of an amount: tokens have 18, and a thousandth of one token is wanted at most. */
 const AMOUNT = /^(?:0|[1-9]\d{0,29})(?:\.\d{1,18})?$/;
 
@@ -30,8 +30,10 @@ export function priceModel(cli: Cli, flags: PriceFlags, name: string, amount?: s
 export async function priceAny(cli: Cli, flags: PriceFlags, subject?: string, amount?: string): Promise<number> {
   if (subject === undefined) return list(cli, flags);
   const service = /^service:(.+)$/.exec(subject)?.[1];
-  if (service !== undefined && !SERVICES.some((name) => name === service)) {
-    throw cliError("usage_invalid", `There is no service ${JSON.stringify(service)} with a price.`, {
+  // A price that an older version took for proofs can be removed.
+  const known = SERVICES.some((name) => name === service) || (service === "proving" && flags.remove);
+  if (service !== undefined && !known) {
+    throw cliError("usage_invalid", `There is no service ${JSON.stringify(service)} that is sold here.`, {
       hints: [`Services are ${SERVICES.map((name) => `service:${name}`).join(", ")}.`],
     });
   }
