@@ -66,19 +66,7 @@ export function wideInput(i: number): Tensor {
   return { name: "image", datatype: "FP32", shape: [1, 3, 32, 32], data: new Uint8Array(values.buffer) };
 }
 
-/** Asks until `probe` gives something other than undefined or false, or throws after `timeoutMs` with what was wanted. */
-export async function eventually<T>(
-  what: string,
-  probe: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = 20_000,
-): Promise<T> {
-  for (const deadline = Date.now() + timeoutMs; ;) {
-    const found = await probe();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
+export { eventually } from "@assay/testkit/eventually";
 
 /** What the entries of a whole log say of their issuers, each found fault a sentence. */
 export type ChainReport = {

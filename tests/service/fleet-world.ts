@@ -152,19 +152,7 @@ export function trustOf(directory: string): Trust {
   return parseTrust(readFileSync(join(directory, "trust.json"), "utf8"));
 }
 
-/** Asks until `probe` holds, or throws what was wanted. */
-export async function until<T>(
-  what: string,
-  probe: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = 30_000,
-): Promise<T> {
-  for (const deadline = Date.now() + timeoutMs; ;) {
-    const found = await probe();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
+export { eventually as until } from "@assay/testkit/eventually";
 
 export function verify(trust: Trust, bytes: Uint8Array, nowMs = Date.now()): Promise<Verdict> {
   return createVerifier({ trust, suite: nodeSuite })(bytes, nowMs);

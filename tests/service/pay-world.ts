@@ -13,6 +13,7 @@ import type { Listing, PaymentDocument } from "@assay/protocol";
 import { parseTrust } from "@assay/receipts";
 import type { ReceiptView, ServiceClaims, Verdict } from "@assay/receipts";
 import { createChainChecks } from "@assay/service-ledger";
+import { eventually } from "@assay/testkit/eventually";
 import { createVerifier } from "@assay/verifier";
 import type { Address, EvmSigner, Hex } from "@assay/x402";
 import { sourceChild } from "../../packages/driver-ort/src/testing/models.ts";
@@ -104,16 +105,8 @@ const quickSettling = {
 } as const;
 
 /** Looks until there is something; fails after a minute. */
-export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
-  const deadline = Date.now() + SETTLED_WITHIN_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error("What was waited for did not come.");
-    await new Promise((resolve) => {
-      setTimeout(resolve, LOOK_MS);
-    });
-  }
+export function until<T>(look: () => Promise<T | undefined>): Promise<T> {
+  return eventually("what was waited for", look, SETTLED_WITHIN_MS, LOOK_MS);
 }
 
 /** Starts a server on a chain that calls itself Base Sepolia, with the demonstration models. */

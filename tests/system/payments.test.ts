@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import {
   createPublicClient,
   createTestClient,
@@ -14,6 +13,7 @@ import {
   toHex,
 } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { eventually } from "@assay/testkit/eventually";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { assay, assayJson, makeHome, needed, root, runProgram, startGateway } from "./harness.ts";
 import type { Home } from "./harness.ts";
@@ -61,14 +61,8 @@ type Checked = { readonly status: string; readonly checks: readonly Row[] };
 const PATIENCE_MS = 150_000;
 const LOOK_MS = 250;
 
-async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined) return found;
-    if (Date.now() > deadline) throw new Error("What was waited for did not come.");
-    await pause(LOOK_MS);
-  }
+function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  return eventually("what was waited for", look, PATIENCE_MS, LOOK_MS);
 }
 
 const textOf = (answer: string): string =>

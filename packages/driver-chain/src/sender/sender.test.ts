@@ -10,7 +10,7 @@ import type { BareNode } from "../testing/node.ts";
 import { rpcError } from "../rpc/fault.ts";
 import { refusalOf } from "./refusal.ts";
 import { MAX_JOB_ID } from "./job.ts";
-import { MAX_ATTEMPTS, MAX_CANCELS, MAX_OPEN, MAX_REVIVED } from "./sender.ts";
+import { MAX_ATTEMPTS, MAX_CANCELS, MAX_OPEN, MAX_REMEMBERED, MAX_REVIVED } from "./limits.ts";
 import { readTransaction, signTransaction } from "./transaction.ts";
 
 const code = (value: string): object => expect.objectContaining({ code: value }) as object;
@@ -218,8 +218,8 @@ describe("what goes wrong on the way", () => {
     await hold();
     const sender = open(journal);
     await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(cuts).toBeLessThan(0), { timeout: 10_000 });
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(cuts).toBeLessThan(0), { timeout: 60_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 60_000 });
     await mine();
     expect(await sender.wait("a")).toMatchObject({ state: "final" });
     expect(await count()).toBe(before + 1);
@@ -231,10 +231,10 @@ describe("what goes wrong on the way", () => {
     await sender.start();
     await hold();
     await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 60_000 });
     proxy.fault = () => ({ kind: "cut" });
     await vi.waitFor(() => expect(events.some(({ type }) => type === "tx_poll_failed")).toBe(true), {
-      timeout: 10_000,
+      timeout: 60_000,
     });
     await mine();
     proxy.fault = () => undefined;
@@ -247,7 +247,7 @@ describe("what goes wrong on the way", () => {
     await hold();
     const sender = open(journal, { stuckMs: 30 });
     const { nonce } = await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(journal.records().length).toBeGreaterThan(3), { timeout: 10_000 });
+    await vi.waitFor(() => expect(journal.records().length).toBeGreaterThan(3), { timeout: 60_000 });
     await mine();
     const outcome = await sender.wait("a");
     expect(outcome.state).toBe("final");
@@ -324,11 +324,32 @@ describe("what goes wrong on the way", () => {
     await hold();
     const sender = open(journal, { stuckMs: 1 });
     await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(journal.records().length).toBeGreaterThan(MAX_ATTEMPTS), { timeout: 20_000 });
+    await vi.waitFor(() => expect(journal.records().length).toBeGreaterThan(MAX_ATTEMPTS), { timeout: 60_000 });
     await mine();
     expect(await sender.wait("a")).toEqual({ state: "dropped", nonce: 0 });
     expect(await count()).toBe(before);
     expect(journal.records().length).toBeLessThanOrEqual(MAX_ATTEMPTS + MAX_CANCELS);
+  });
+
+  it("an answer of the journal that is lost when a nonce was signed often is no end of it", async () => {
+    const journal = memoryJournal();
+    await hold();
+    let lost = 0;
+    const sender = open(
+      {
+        ...journal,
+        async append(record) {
+          await journal.append(record);
+          if (record.attempt > MAX_ATTEMPTS && lost++ === 0) throw new Error("connection lost");
+        },
+      },
+      { stuckMs: 1 },
+    );
+    await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
+    await vi.waitFor(() => expect(journal.records().length).toBeGreaterThan(MAX_ATTEMPTS + 3), { timeout: 60_000 });
+    expect(lost).toBeGreaterThan(0);
+    await mine();
+    expect(await sender.wait("a")).toEqual({ state: "dropped", nonce: 0 });
   });
 
   it("somebody else uses the key: the job whose nonce was taken is dropped, not doubled", async () => {
@@ -353,9 +374,9 @@ describe("what goes wrong on the way", () => {
     await hold();
     const sender = open(journal);
     await sender.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 60_000 });
     await sender.cancel("a");
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent", "sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent", "sent"]), { timeout: 60_000 });
     await mine();
     expect(await sender.wait("a")).toEqual({ state: "dropped", nonce: 0 });
     expect(states(journal)).toEqual(["dropped", "final"]);
@@ -387,7 +408,7 @@ describe("after a kill", () => {
     await hold();
     const first = open(journal);
     await first.submit({ jobId: "a", to: counter, data: call, gasLimit: 60_000n });
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent"]), { timeout: 60_000 });
     await kill(first);
     await mine();
     const second = open(journal);
@@ -484,6 +505,56 @@ describe("after a kill", () => {
     }
   });
 
+  it("whoever comes next does not get a number that may be taken, when nobody can say whether it is", async () => {
+    const journal = memoryJournal();
+    let away = true;
+    const flaky: TxJournal = {
+      ...journal,
+      async append(record) {
+        await journal.append(record);
+        if (away) throw new Error("connection lost");
+      },
+      async from(...asked) {
+        if (!away) return journal.from(...asked);
+        away = false;
+        throw new Error("connection lost");
+      },
+    };
+    const sender = open(flaky);
+    const job = { to: counter, data: call, gasLimit: 60_000n } as const;
+    const [first, second] = await Promise.allSettled([
+      sender.submit({ ...job, jobId: "a" }),
+      sender.submit({ ...job, jobId: "b" }),
+    ]);
+    expect([first.status, second.status].toSorted()).toEqual(["fulfilled", "rejected"]);
+    for (const jobId of ["a", "b"]) await sender.submit({ ...job, jobId });
+    for (const jobId of ["a", "b"]) expect(await sender.wait(jobId)).toMatchObject({ state: "final" });
+    expect(journal.records().map(({ nonce }) => nonce)).toEqual([0, 1]);
+  });
+
+  it("remembers the outcomes of its latest jobs, and asks for those of others", async () => {
+    const journal = memoryJournal();
+    let asked = 0;
+    const sender = open({
+      ...journal,
+      ofJob(...of) {
+        asked++;
+        return journal.ofJob(...of);
+      },
+    });
+    const job = { to: counter, data: call, gasLimit: 60_000n } as const;
+    const ids = Array.from({ length: MAX_REMEMBERED + 1 }, (_, i) => `job ${i}`);
+    for (const jobId of ids) {
+      await sender.submit({ ...job, jobId });
+      await sender.wait(jobId);
+    }
+    asked = 0;
+    expect(await sender.outcome(ids.at(-1) ?? "")).toMatchObject({ state: "final" });
+    expect(asked).toBe(0);
+    expect(await sender.outcome(ids[0] ?? "")).toMatchObject({ state: "final" });
+    expect(asked).toBe(1);
+  });
+
   it("a nonce that nothing was written down for is used up, so that those above it can be mined", async () => {
     const journal = memoryJournal();
     await hold();
@@ -491,7 +562,7 @@ describe("after a kill", () => {
     const job = { to: counter, data: call, gasLimit: 60_000n } as const;
     await first.submit({ ...job, jobId: "a" });
     await first.submit({ ...job, jobId: "b" });
-    await vi.waitFor(() => expect(states(journal)).toEqual(["sent", "sent"]), { timeout: 10_000 });
+    await vi.waitFor(() => expect(states(journal)).toEqual(["sent", "sent"]), { timeout: 60_000 });
     await kill(first);
     await node.rpc.request("anvil_dropAllTransactions", []);
     await node.rpc.request("evm_setAutomine", [true]);
@@ -516,7 +587,7 @@ describe("a chain that goes back", () => {
     await hold();
     await node.rpc.request("anvil_rollback", [1]);
     await vi.waitFor(() => expect(events.some(({ type }) => type === "tx_reorganised")).toBe(true), {
-      timeout: 10_000,
+      timeout: 60_000,
     });
     expect(await count()).toBe(before);
     await mine();
@@ -546,7 +617,7 @@ describe("a chain that goes back", () => {
     await fund(signer.address);
     const second = open(journal);
     await second.start();
-    await vi.waitFor(async () => expect(await nonceOf()).toBe(2), { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await nonceOf()).toBe(2), { timeout: 60_000 });
     expect(await second.wait("b")).toMatchObject({ state: "final", nonce: 1 });
   });
 
@@ -573,7 +644,7 @@ describe("a node that lies", () => {
       method === "eth_getTransactionReceipt" && lie !== undefined ? { kind: "result", result: lie } : undefined;
     await sender.submit({ jobId: "a", to: counter, data: call });
     await vi.waitFor(() => expect(events.some(({ type }) => type === "tx_poll_failed")).toBe(true), {
-      timeout: 10_000,
+      timeout: 60_000,
     });
     expect((await sender.outcome("a"))?.state).toBe("pending");
     lie = undefined;
@@ -584,7 +655,7 @@ describe("a node that lies", () => {
     await mine();
     await mine();
     const polls = proxy.calls.length;
-    await vi.waitFor(() => expect(proxy.calls.length).toBeGreaterThan(polls + 12), { timeout: 10_000 });
+    await vi.waitFor(() => expect(proxy.calls.length).toBeGreaterThan(polls + 12), { timeout: 60_000 });
     expect((await sender.outcome("a"))?.state).toBe("mined");
     proxy.fault = () => undefined;
     expect(await sender.wait("a")).toMatchObject({ state: "final" });

@@ -340,15 +340,18 @@ export async function standing(database: Database): Promise<string> {
   return JSON.stringify({ payments, transactions, jobs });
 }
 
-/** Waits until `look` answers; fails after `timeoutMs`. */
+/**
+ * Waits until `look` answers; fails after `timeoutMs`, of which only its own turns count: a machine that stood still for a
+ * minute fails nothing.
+ */
 export async function until<T>(look: () => Promise<T | undefined | false>, timeoutMs = 30_000): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
+  const everyMs = 50;
+  for (let turns = timeoutMs / everyMs; ; turns--) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error("What was waited for did not come.");
+    if (turns <= 0) throw new Error("What was waited for did not come.");
     await new Promise((resolve) => {
-      setTimeout(resolve, 50);
+      setTimeout(resolve, everyMs);
     });
   }
 }
