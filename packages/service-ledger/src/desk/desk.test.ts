@@ -19,8 +19,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { decodeInstruction } from "../instruction.ts";
 import { listingDigest } from "../listings/listing.ts";
 import { splitAddressOf } from "@assay/contracts";
-import { MAX_OPEN_PAYMENTS, MIN_REMAINING_SECONDS } from "./limits.ts";
+import { MAX_COPIES_PER_PAYMENT, MAX_COPIES_WAITING, MAX_OPEN_PAYMENTS, MIN_REMAINING_SECONDS } from "./limits.ts";
 import { createOpenPayments } from "./open-payments.ts";
+import type { OpenEntry } from "./open-payments.ts";
 import { overfull } from "./take.ts";
 import { addressAt, ASY, headersOf, listing, newPayer, openShop, OPERATOR, suite, USDC } from "./testing/shop.ts";
 import type { Shop } from "./testing/shop.ts";
@@ -72,6 +73,20 @@ function problem(answer: Awaited<ReturnType<Shop["take"]>>): PaymentProblem {
   if (answer.kind !== "problem") throw new Error(`no problem: ${answer.kind}`);
   return answer.problem;
 }
+
+/** Until so many copies wait for somebody else's answer. */
+const allWait = async (copies: number): Promise<void> => {
+  await expect.poll(() => shop.desk.status().waiting, { interval: 1 }).toBe(copies);
+};
+
+const entryAt = (): Omit<OpenEntry, "paymentId"> => ({
+  payer: addressAt(1),
+  fingerprint: new Uint8Array(32),
+  requirement: shop.offer(shop.quote(), "exact"),
+  takenAtMs: 0,
+  channel: undefined,
+  receipt: undefined,
+});
 
 const rows = async (): Promise<readonly Readonly<Record<string, unknown>>[]> =>
   (
@@ -407,30 +422,128 @@ describe("a charge", () => {
 });
 
 describe("once", () => {
-  it("fifty copies at once run one", async () => {
+  it.each(["exact", "upto"] as const)("fifty copies at once by %s run one, and all have its answer", async (scheme) => {
+    const quote = shop.quote();
+    const headers = headersOf(await (scheme === "exact" ? exact : upto)(shop.offer(quote, scheme)));
+    const ran: OpenPayment[] = [];
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const answer = await shop.take(quote, headers);
+        if (answer.kind === "open") {
+          ran.push(answer);
+          await allWait(49);
+          await shop.finish(answer);
+        }
+        return answer;
+      }),
+    );
+    expect(ran).toHaveLength(1);
+    expect(answers.filter(({ kind }) => kind === "replay")).toHaveLength(49);
+    expect(new Set(answers.map((answer) => (answer.kind === "replay" ? answer.receiptId : ""))).size).toBe(2);
+    expect(shop.log.records).toHaveLength(1);
+    expect(shop.desk.status().waiting).toBe(0);
+  });
+
+  it("a copy takes the place of one that was given back, and each charge has one run", async () => {
     const quote = shop.quote();
     const headers = headersOf(await exact(shop.offer(quote, "exact")));
-    const answers = await Promise.all(Array.from({ length: 50 }, () => shop.take(quote, headers)));
-    expect(answers.filter(({ kind }) => kind === "open")).toHaveLength(1);
-    for (const answer of answers.filter(({ kind }) => kind !== "open"))
-      expect(problem(answer)).toMatchObject({
-        status: 409,
-        code: "payment_in_flight",
-        headers: { "retry-after": "1" },
-      });
+    let runs = 0;
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, async () => {
+        const answer = await shop.take(quote, headers);
+        if (answer.kind !== "open") return answer.kind;
+        await allWait(7 - runs++);
+        // The first three fail, and whoever waits works for itself.
+        if (runs <= 3) await answer.release();
+        else await shop.finish(answer);
+        return runs <= 3 ? "failed" : "charged";
+      }),
+    );
+    expect(answers.toSorted()).toEqual(["charged", "failed", "failed", "failed", ...Array(4).fill("replay")]);
+    expect([runs, shop.log.records.length]).toEqual([4, 1]);
+    await shop.desk.ingested(1);
+    expect(await rows()).toEqual([{ state: "due", amount: "2000", log_index: 0 }]);
+  });
+
+  it("copies wait for so long, in so many, and hear then to come again", async () => {
+    const quote = shop.quote();
+    const inFlight = { status: 409, code: "payment_in_flight", headers: { "retry-after": "1" } };
+    const first = headersOf(await exact(shop.offer(quote, "exact")));
+    const held = opened(await shop.take(quote, first));
+    const waiting = Array.from({ length: MAX_COPIES_PER_PAYMENT }, () => shop.take(quote, first));
+    await allWait(MAX_COPIES_PER_PAYMENT);
+    expect(problem(await shop.take(quote, first))).toMatchObject(inFlight);
+    // The bound is the payment's: copies of another wait.
+    const second = headersOf(await exact(shop.offer(quote, "exact"), newPayer()));
+    const other = opened(await shop.take(quote, second));
+    const late = shop.take(quote, second);
+    await allWait(MAX_COPIES_PER_PAYMENT + 1);
+    await shop.finish(held);
+    for (const answer of await Promise.all(waiting)) expect(answer.kind).toBe("replay");
+    // A desk that closes lets nobody wait for what it will not hear of.
+    await shop.desk.close();
+    expect(problem(await late)).toMatchObject(inFlight);
+    await other.release();
+    const hasty = await open({ over: shop, options: { copyWaitMs: 1 } });
+    const slow = headersOf(await exact(shop.offer(quote, "exact")));
+    const running = opened(await hasty.take(quote, slow));
+    expect(problem(await hasty.take(quote, slow))).toMatchObject(inFlight);
+    await running.release();
+    expect(hasty.desk.status()).toMatchObject({ open: 0, waiting: 0 });
+  });
+
+  it("copies that go away leave nothing, and take nothing", async () => {
+    const quote = shop.quote();
+    const headers = headersOf(await exact(shop.offer(quote, "exact")));
+    const held = opened(await shop.take(quote, headers));
+    const leaving = Array.from({ length: 10 }, () => new AbortController());
+    const gone = leaving.map(({ signal }) =>
+      shop.take(quote, headers, "body", signal).catch((error: unknown) => error),
+    );
+    const stays = shop.take(quote, headers);
+    await allWait(11);
+    const reason = new Error("gone");
+    for (const one of leaving) one.abort(reason);
+    expect(await Promise.all(gone)).toEqual(Array.from({ length: 10 }, () => reason));
+    expect(shop.desk.status().waiting).toBe(1);
+    await held.release();
+    await shop.finish(opened(await stays));
+    expect(shop.desk.status().waiting).toBe(0);
+  });
+
+  it("only what its payer signed waits", async () => {
+    const quote = shop.quote();
+    const payload = await upto(shop.offer(quote, "upto"));
+    const open = opened(await shop.take(quote, headersOf(payload)));
+    if (payload.payment.kind !== "upto") throw new Error("kind");
+    const forged = { ...payload, payment: { ...payload.payment, signature: payload.payment.signature.with(5, 1) } };
+    expect(problem(await shop.take(quote, headersOf(forged))).code).toBe("invalid_payment_signature");
+    // Nor when it is no longer what is asked.
+    shop.listings.set("model:me/net", listing({ perCall: "0.5" }));
+    expect(problem(await shop.take(shop.quote(), headersOf(forged))).status).toBe(402);
+    await open.release();
   });
 
   it("fifty copies at two gateways run one", async () => {
     const second = await open({ over: shop, options: { gateway: "second" } });
     const quote = shop.quote();
     const headers = headersOf(await exact(shop.offer(quote, "exact")));
+    const told: string[] = [];
     const answers = await Promise.all(
-      Array.from({ length: 50 }, (_, i) => (i % 2 === 0 ? shop : second).take(quote, headers)),
+      Array.from({ length: 50 }, async (_, i) => {
+        const at = i % 2 === 0 ? shop : second;
+        const answer = await at.take(quote, headers);
+        if (answer.kind === "problem") told.push(answer.problem.code);
+        if (answer.kind !== "open") return answer.kind;
+        // Its own copies wait for it; those of the other gateway hear so.
+        await expect.poll(() => [at.desk.status().waiting, told.length]).toEqual([24, 25]);
+        await at.finish(answer);
+        return answer.kind;
+      }),
     );
-    expect(answers.filter(({ kind }) => kind === "open")).toHaveLength(1);
-    expect(
-      answers.filter((answer) => answer.kind === "problem" && answer.problem.code === "payment_in_flight"),
-    ).toHaveLength(49);
+    expect(answers.filter((kind) => kind === "open")).toHaveLength(1);
+    expect(answers.filter((kind) => kind === "replay")).toHaveLength(24);
+    expect(told).toEqual(Array.from({ length: 25 }, () => "payment_in_flight"));
   });
 
   it("a copy after the receipt gets its answer, before and after the rows know of it", async () => {
@@ -469,10 +582,11 @@ describe("once", () => {
     const headers = headersOf(await exact(shop.offer(quote, "exact")));
     const open = opened(await shop.take(quote, headers, "one"));
     shop.listings.set("model:me/net", listing({ perCall: "0.5" }));
-    const waits = { status: 409, code: "payment_in_flight" };
-    expect(problem(await shop.take(shop.quote(), headers, "one"))).toMatchObject(waits);
+    const copy = shop.take(shop.quote(), headers, "one");
     expect(problem(await shop.take(shop.quote(), headers, "two")).status).toBe(402);
+    await allWait(1);
     const { logIndex } = await shop.finish(open);
+    expect(await copy).toMatchObject({ kind: "replay", logIndex });
     await shop.desk.ingested(1);
     expect(await shop.take(shop.quote(), headers, "one")).toMatchObject({ kind: "replay", logIndex });
   });
@@ -493,11 +607,10 @@ describe("once", () => {
     const fresh = async (key: string, signer = payer): Promise<ReturnType<typeof headersOf>> =>
       headersOf(await exact(shop.offer(quote, "exact"), signer), { "idempotency-key": key });
     const open = opened(await shop.take(quote, await fresh("key-1")));
-    expect(problem(await shop.take(quote, await fresh("key-1")))).toMatchObject({
-      status: 409,
-      code: "payment_in_flight",
-    });
+    const waits = shop.take(quote, await fresh("key-1"));
+    await allWait(1);
     const { logIndex } = await shop.finish(open);
+    expect(await waits).toMatchObject({ kind: "replay", logIndex });
     await shop.desk.ingested(1);
     expect(await shop.take(quote, await fresh("key-1"))).toMatchObject({ kind: "replay", logIndex });
     expect(problem(await shop.take(quote, await fresh("key-1"), "other"))).toMatchObject({
@@ -714,10 +827,32 @@ describe("a desk", () => {
 
   it("takes no more payments than it can hold", () => {
     const entries = createOpenPayments();
-    const entry = { payer: addressAt(1), fingerprint: new Uint8Array(32), channel: undefined, receipt: undefined };
+    const entry = entryAt();
     for (let i = 1; i < MAX_OPEN_PAYMENTS; i++) entries.add({ ...entry, paymentId: `0x${i}` });
     expect(overfull({ entries })).toBeUndefined();
     entries.add({ ...entry, paymentId: "0x0" });
     expect(overfull({ entries })?.problem).toMatchObject({ status: 503, code: "payments_overloaded" });
+  });
+
+  it("lets no more copies wait in all than it can hold, and forgets whom it waited for", async () => {
+    const entries = createOpenPayments();
+    const open = Array.from({ length: 1 + MAX_COPIES_WAITING / MAX_COPIES_PER_PAYMENT }, (_, i): OpenEntry => ({
+      ...entryAt(),
+      paymentId: `0x${i}`,
+    }));
+    for (const entry of open) entries.add(entry);
+    const wait = (entry: OpenEntry): Promise<boolean> => entries.ended(entry, 60_000, new AbortController().signal);
+    const [last, ...others] = open;
+    if (!last) throw new Error("none");
+    const waiting = others.flatMap((entry) => Array.from({ length: MAX_COPIES_PER_PAYMENT }, () => wait(entry)));
+    expect(entries.waiting()).toBe(MAX_COPIES_WAITING);
+    expect(await wait(last)).toBe(false);
+    for (const entry of others) entries.remove(entry);
+    expect(new Set(await Promise.all(waiting))).toEqual(new Set([true]));
+    expect([entries.waiting(), entries.size()]).toEqual([0, 1]);
+    // What ended before somebody came to wait is not waited for.
+    entries.remove(last);
+    expect(await wait(last)).toBe(true);
+    await expect(entries.ended(last, 60_000, AbortSignal.abort(new Error("gone")))).rejects.toThrow("gone");
   });
 });

@@ -7,18 +7,20 @@ import type { Follower } from "./follow.ts";
 import type { PaidRecord } from "./ingest.ts";
 import type { DeskModules, DeskOptions } from "./modules.ts";
 import { createChannels } from "./channel-state.ts";
+import { COPY_WAIT_MS } from "./limits.ts";
 import { createOpenPayments } from "./open-payments.ts";
 import { refused, unpaid } from "./problem.ts";
 import type { Refused } from "./problem.ts";
 import { refundChannel } from "./refund.ts";
 import { readRequest } from "./request.ts";
 import { releaseExpired, releaseLeft } from "./rows.ts";
-import { admit, copyOfCharged, databaseRefusal, takeDirect } from "./take.ts";
-import type { Admitted, Answer, Paying, TakeContext } from "./take.ts";
+import { admit, copyOfCharged, databaseRefusal, inFlight, takeDirect } from "./take.ts";
+import type { Admitted, Answer, Paying, TakeContext, UnderWay } from "./take.ts";
 import { takeOnChannel } from "./take-channel.ts";
 import type { OnChannel } from "./take-channel.ts";
 import { createPricing } from "./terms.ts";
 import type { DeskQuote } from "./terms.ts";
+import { createWriting } from "./writing.ts";
 
 /** A desk, and what keeps its rows behind the log. */
 export type Desk = PaymentDesk & {
@@ -34,7 +36,8 @@ export type Desk = PaymentDesk & {
   readonly ingest: (records: readonly PaidRecord[], next: number) => void;
   /** Resolves once the rows have everything below `size`; false when the desk is closed before. */
   readonly ingested: (size: number) => Promise<boolean>;
-  readonly status: () => { readonly open: number; readonly lag: number };
+  /** Payments under way, copies that wait for one of them, and records that the rows lack. */
+  readonly status: () => { readonly open: number; readonly waiting: number; readonly lag: number };
   readonly close: () => Promise<void>;
 };
 
@@ -56,7 +59,7 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
     options,
     pricing,
     entries,
-    writing: new Map(),
+    writing: createWriting(),
     takenBy: `${options.gateway}/${options.bootId}`,
   };
   let follower: Follower | undefined;
@@ -75,6 +78,16 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
     if (channel.payment.kind === "refund")
       return refused(400, "payment_not_a_payment", "A refund pays for nothing: ask for it with a GET.");
     return takeOnChannel(context, channel);
+  };
+
+  /** Takes a payment; a copy of one that is worked for here waits for its answer, or takes its place. */
+  const takeOrWait = async (paying: Paying): Promise<Exclude<Answer, UnderWay>> => {
+    const untilMs = modules.now() + (options.copyWaitMs ?? COPY_WAIT_MS);
+    for (;;) {
+      const answer = await take(paying);
+      if (answer.kind !== "under-way") return answer;
+      if (!(await entries.ended(answer.entry, untilMs - modules.now(), paying.signal))) return inFlight();
+    }
   };
 
   const onChannel = (admitted: Admitted): OnChannel | undefined => {
@@ -124,7 +137,7 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
       if (request.kind === "problem") return request;
       if (!started) return starting();
       try {
-        return await take({ quote: own, request, fingerprint, signal });
+        return await takeOrWait({ quote: own, request, fingerprint, signal });
       } catch (error) {
         return databaseRefusal(error);
       }
@@ -151,10 +164,11 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
     },
     ingest: (records, next) => follower?.offer(records, next),
     ingested: (size) => follower?.reached(size) ?? Promise.resolve(false),
-    status: () => ({ open: entries.size(), lag: follower?.lag() ?? 0 }),
+    status: () => ({ open: entries.size(), waiting: entries.waiting(), lag: follower?.lag() ?? 0 }),
     async close() {
       started = false;
       clearInterval(sweeping);
+      entries.close();
       await follower?.stop();
     },
   };

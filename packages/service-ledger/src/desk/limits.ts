@@ -10,6 +10,15 @@ export const MAX_OPEN_PAYMENTS = 20_000;
 export const STATEMENT_TIMEOUT_MS = 5_000;
 /** What whoever sent a payment twice is told to wait, seconds. */
 export const IN_FLIGHT_RETRY_S = 1;
+/**
+ * How long a copy of a payment waits for what becomes of the first, milliseconds: as long as proxies commonly wait for an
+ * answer's first byte. Then it is told to come again.
+ */
+export const COPY_WAIT_MS = 60_000;
+/** Copies that may wait for one payment: more than a client sends side by side. Each holds a connection and its body. */
+export const MAX_COPIES_PER_PAYMENT = 64;
+/** Copies that may wait in all: a quarter of the texts that a gateway has under way, so that they are in nobody's way. */
+export const MAX_COPIES_WAITING = 1024;
 /** What others are told to wait for a settlement or a chain, seconds. */
 export const SETTLE_RETRY_S = 3;
 /** A payer whose payment could not be settled is refused for this long after the last try, milliseconds. */

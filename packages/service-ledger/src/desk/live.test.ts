@@ -123,11 +123,21 @@ describe("on a real chain", () => {
     });
     try {
       const payload = await sign(from.signer, "exact");
+      const told: string[] = [];
       const answers = await Promise.all(
-        Array.from({ length: 50 }, (_, i) => (i % 2 === 0 ? shop : other).take(shop.quote(), headersOf(payload))),
+        Array.from({ length: 50 }, async (_, i) => {
+          const at = i % 2 === 0 ? shop : other;
+          const answer = await at.take(shop.quote(), headersOf(payload));
+          if (answer.kind === "problem") told.push(codeOf(answer));
+          if (answer.kind !== "open") return answer.kind;
+          // Its own copies wait for it; those of the other gateway hear so.
+          await expect.poll(() => [at.desk.status().waiting, told.length]).toEqual([24, 25]);
+          await at.finish(answer);
+          return answer.kind;
+        }),
       );
-      expect(answers.filter(({ kind }) => kind === "open")).toHaveLength(1);
-      expect(answers.filter((answer) => codeOf(answer) === "payment_in_flight")).toHaveLength(49);
+      expect(answers.toSorted()).toEqual(["open", ...Array(25).fill("problem"), ...Array(24).fill("replay")]);
+      expect(told).toEqual(Array.from({ length: 25 }, () => "payment_in_flight"));
     } finally {
       await other.desk.close();
     }

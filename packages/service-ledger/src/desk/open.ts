@@ -30,6 +30,8 @@ export type OpenModules = {
   readonly pricing: Pricing;
   readonly takenBy: string;
   readonly now: () => number;
+  /** Says that it is charged, to whoever waits for it. */
+  readonly durable: (entry: OpenEntry, receipt: DurableReceipt) => void;
   /** Takes the claim back. */
   readonly release: (entry: OpenEntry) => Promise<void>;
 };
@@ -41,7 +43,7 @@ const LEAST_VOUCHER_CHARGE = 1n;
 
 /** What a gateway does with a payment that it has: it charges it once, or gives it back. */
 export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
-  const { suite, pricing, takenBy, release, now } = modules;
+  const { suite, pricing, takenBy, durable, release, now } = modules;
   const { entry, quote, requirement, payload, payer, settlement } = taken;
   const { scheme, network } = requirement;
   let charged: bigint | undefined;
@@ -146,8 +148,8 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
         event: JSON.stringify(settlementDocument(suite, payload.version, response)),
         durable(receipt: DurableReceipt) {
           if (entry.receipt) return;
-          entry.receipt = receipt;
           entry.channel?.durable(entry.paymentId, amountAtomic, now() + ANSWER_MS);
+          durable(entry, receipt);
         },
       };
     },

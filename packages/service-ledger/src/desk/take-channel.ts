@@ -15,7 +15,6 @@ import {
   STANDING_FRESH_MS,
 } from "./limits.ts";
 import { channelWire, openPayment } from "./open.ts";
-import type { OpenEntry } from "./open-payments.ts";
 import { refused, unpaid } from "./problem.ts";
 import type { Refused } from "./problem.ts";
 import { claimVoucher, isDepositTaken, observeChannel, openChannel, payerStanding, readChannel } from "./rows.ts";
@@ -26,6 +25,7 @@ import {
   claimOf,
   denied,
   duplicate,
+  entryOf,
   known,
   limitsOf,
   openModules,
@@ -60,7 +60,7 @@ export async function takeOnChannel(context: TakeContext, on: OnChannel): Promis
   if (answer.kind !== "problem" || (answer.problem.status !== 402 && answer.problem.status !== 503)) return answer;
   // What speaks against a payment may be that it was taken before: its deposit is on the chain, its channel has gone on.
   const before = await known(context, on.paymentId, on.verdict.payer, on.request.key, on.fingerprint);
-  return before?.kind === "replay" ? before : answer;
+  return before?.kind === "replay" || before?.kind === "under-way" ? before : answer;
 }
 
 async function takeVoucher(context: TakeContext, on: OnChannel): Promise<Answer> {
@@ -76,19 +76,16 @@ async function takeVoucher(context: TakeContext, on: OnChannel): Promise<Answer>
   }
   const row = await freshChannel(context, on);
   if ("kind" in row) return row;
+  if (on.payment.kind !== "deposit") return claimOnChannel(context, on, on.request.payload);
   // What leaves the payer's account is counted from here on, also by payments that run beside this one.
-  const { writing } = context;
   const account = `${on.verdict.payer} ${on.requirement.asset}`;
-  const amount = on.payment.kind === "deposit" ? on.payment.amount : 0n;
-  const beside = writing.get(account) ?? 0n;
-  writing.set(account, beside + amount);
+  const id = toHex(depositIdOf(context.modules.suite, on.request.payload, on.payment));
+  const { beside, end } = context.writing.begin(account, id, on.payment.amount);
   try {
     const payload = await judgeDeposit(context, on, row, beside);
     return "kind" in payload ? payload : await claimOnChannel(context, on, payload);
   } finally {
-    const left = (writing.get(account) ?? 0n) - amount;
-    if (left > 0n) writing.set(account, left);
-    else writing.delete(account);
+    end();
   }
 }
 
@@ -226,7 +223,7 @@ async function attemptOnChannel(
   on: OnChannel,
   payload: PaymentPayload,
 ): Promise<{ readonly answer: Answer } | Judged> {
-  const { state, paymentId, fingerprint, verdict, requirement } = on;
+  const { state, paymentId, fingerprint, requirement } = on;
   const turn = state.turn();
   if (!turn) return { answer: crowded() };
   const end = await turn;
@@ -235,7 +232,7 @@ async function attemptOnChannel(
     if (copy && equalBytes(copy.fingerprint, fingerprint)) return { answer: duplicate(context, on) ?? crowded() };
     const full = overfull(context);
     if (full) return { answer: full };
-    const entry: OpenEntry = { paymentId, payer: verdict.payer, fingerprint, channel: state, receipt: undefined };
+    const entry = entryOf(on, state);
     // The same voucher for another request is under way: its row says how far the channel is promised.
     if (!copy) context.entries.add(entry);
     try {

@@ -23,6 +23,7 @@ import type { PaymentRequest } from "./request.ts";
 import { chargedInstruction, claimPayment, knownPayments, releaseClaim } from "./rows.ts";
 import type { Claim, KnownPayment, Standing } from "./rows.ts";
 import type { DeskQuote, Pricing } from "./terms.ts";
+import type { Writing } from "./writing.ts";
 
 /** What the steps of taking a payment share. */
 export type TakeContext = {
@@ -31,7 +32,7 @@ export type TakeContext = {
   readonly pricing: Pricing;
   readonly entries: OpenPayments;
   /** Caps of claims that are being written, by payer and asset: no row has them yet. */
-  readonly writing: Map<string, bigint>;
+  readonly writing: Writing;
   /** Gateway and process, as rows name who took them. */
   readonly takenBy: string;
 };
@@ -52,7 +53,10 @@ export type Admitted = Paying & {
   readonly nowMs: number;
 };
 
-export type Answer = OpenPayment | PaidBefore | Refused;
+/** A copy of a payment that is worked for in this process: what becomes of that is the answer. */
+export type UnderWay = { readonly kind: "under-way"; readonly entry: OpenEntry };
+
+export type Answer = OpenPayment | PaidBefore | Refused | UnderWay;
 
 /** Checks a payment against its quote, without a chain and without the rows. */
 export function admit(context: TakeContext, paying: Paying): Admitted | Refusal {
@@ -89,19 +93,18 @@ export async function copyOfCharged(context: TakeContext, paying: Paying): Promi
   const { payload } = paying.request;
   const asset = payload.accepted?.asset ?? paying.quote.terms.token.address;
   const paymentId = toHex(paymentIdOf(suite, payload, { asset }));
-  const instruction = await chargedInstruction(database, paymentId);
-  if (!instruction) {
-    // Its row may not say yet that it is charged: whoever was refused now would pay a second time.
-    const entry = context.entries.get(paymentId);
-    return entry && equalBytes(entry.fingerprint, paying.fingerprint) ? inFlight() : undefined;
-  }
-  const { requirement, takenAtMs } = instruction;
+  // Its row may not say yet that it is charged: whoever was refused now would pay a second time.
+  const entry = context.entries.get(paymentId);
+  const taken = entry ?? (await chargedInstruction(database, paymentId));
+  if (!taken) return undefined;
+  const { requirement, takenAtMs } = taken;
   const verdict = checkPayment(suite, payload, requirement, Math.floor(takenAtMs / 1000), {
     factories: context.options.factories ?? [],
   });
   if (!verdict.ok) return undefined;
   const asked = await askContract(context, verdict);
   if (asked) return asked.kind === "problem" && asked.problem.status === 503 ? asked : undefined;
+  if (entry) return equalBytes(entry.fingerprint, paying.fingerprint) ? inEntry(entry) : undefined;
   const [known] = await knownPayments(database, paymentId, undefined, undefined);
   return known && judgeKnown(context, known, paymentId, paying.fingerprint);
 }
@@ -109,12 +112,12 @@ export async function copyOfCharged(context: TakeContext, paying: Paying): Promi
 /** Takes an admitted payment by `exact` or `upto`. */
 export async function takeDirect(context: TakeContext, admitted: Admitted): Promise<Answer> {
   const { modules, entries } = context;
-  const { paymentId, fingerprint, verdict, quote, requirement, request } = admitted;
+  const { verdict, quote, requirement, request } = admitted;
   const asked = await askContract(context, verdict);
   if (asked) return asked;
   const before = duplicate(context, admitted) ?? overfull(context);
   if (before) return before;
-  const entry: OpenEntry = { paymentId, payer: verdict.payer, fingerprint, channel: undefined, receipt: undefined };
+  const entry = entryOf(admitted, undefined);
   entries.add(entry);
   try {
     const facts = askFacts(modules.suite, modules.chain, request.payload.payment, verdict.payer, quote.terms.token);
@@ -136,6 +139,15 @@ export async function takeDirect(context: TakeContext, admitted: Admitted): Prom
     await release(context, entry);
     throw error;
   }
+}
+
+/** An admitted payment as copies of it find it. */
+export function entryOf(
+  { paymentId, fingerprint, verdict, requirement, nowMs }: Admitted,
+  channel: OpenEntry["channel"],
+): OpenEntry {
+  const { payer } = verdict;
+  return { paymentId, payer, fingerprint, requirement, takenAtMs: nowMs, channel, receipt: undefined };
 }
 
 /** What {@link openPayment} is given. */
@@ -166,6 +178,7 @@ export function openModules(context: TakeContext): Parameters<typeof openPayment
     pricing: context.pricing,
     takenBy: context.takenBy,
     now: context.modules.now,
+    durable: context.entries.durable,
     release: (entry) => release(context, entry),
   };
 }
@@ -194,20 +207,14 @@ export function claimOf(context: TakeContext, admitted: Admitted): Claim {
 async function claim(context: TakeContext, admitted: Admitted, entry: OpenEntry): Promise<Standing | Answer> {
   const { database } = context.modules;
   const { quote, verdict, requirement, paymentId, fingerprint, request } = admitted;
-  const { writing } = context;
   const account = `${verdict.payer} ${requirement.asset}`;
-  const cap = quote.capAtomic;
   for (let attempt = 0; attempt < CLAIM_TRIES; attempt++) {
-    // A statement does not see those that run beside it, so that their caps are added here.
-    const beside = writing.get(account) ?? 0n;
-    writing.set(account, beside + cap);
+    const { beside, end } = context.writing.begin(account, paymentId, quote.capAtomic);
     let standing: Standing | undefined;
     try {
       standing = await claimPayment(database, claimOf(context, admitted), quote.terms.token.eip3009);
     } finally {
-      const left = (writing.get(account) ?? 0n) - cap;
-      if (left > 0n) writing.set(account, left);
-      else writing.delete(account);
+      end();
     }
     if (standing)
       return {
@@ -249,19 +256,25 @@ export async function known(
 function judgeKnown(context: TakeContext, row: KnownPayment, paymentId: Hex, fingerprint: Uint8Array): Answer {
   const same = equalBytes(row.fingerprint, fingerprint);
   if (!same) return row.paymentId === paymentId ? bound() : conflict();
-  const receipt = row.receipt ?? context.entries.get(row.paymentId)?.receipt;
-  return receipt
-    ? { kind: "replay", payer: row.payer, receiptId: receipt.receiptId, logIndex: receipt.logIndex }
-    : inFlight();
+  const { receipt, payer } = row;
+  if (receipt) return { kind: "replay", payer, receiptId: receipt.receiptId, logIndex: receipt.logIndex };
+  // What another process works for ends where nobody here hears of it.
+  const entry = row.takenBy === context.takenBy ? context.entries.get(row.paymentId) : undefined;
+  return entry && equalBytes(entry.fingerprint, fingerprint) ? inEntry(entry) : inFlight();
+}
+
+/** What an entry means for a copy of its payment: it has its answer, or is under way. */
+function inEntry(entry: OpenEntry): PaidBefore | UnderWay {
+  const { receipt, payer } = entry;
+  if (!receipt) return { kind: "under-way", entry };
+  return { kind: "replay", payer, receiptId: receipt.receiptId, logIndex: receipt.logIndex };
 }
 
 /** What a payment under way in this process means for a copy of it. */
 export function duplicate(context: TakeContext, { paymentId, fingerprint }: Admitted): Answer | undefined {
   const entry = context.entries.get(paymentId);
   if (!entry) return undefined;
-  if (!equalBytes(entry.fingerprint, fingerprint)) return bound();
-  const { receipt, payer } = entry;
-  return receipt ? { kind: "replay", payer, receiptId: receipt.receiptId, logIndex: receipt.logIndex } : inFlight();
+  return equalBytes(entry.fingerprint, fingerprint) ? inEntry(entry) : bound();
 }
 
 export function overfull({ entries }: Pick<TakeContext, "entries">): Refused | undefined {
@@ -277,7 +290,7 @@ function conflict(): Refused {
   return refused(409, "idempotency_conflict", "This idempotency key was used for another request.");
 }
 
-function inFlight(): Refused {
+export function inFlight(): Refused {
   return refused(
     409,
     "payment_in_flight",
