@@ -67,6 +67,7 @@ export function openDesk(
         const cost = costOf(subject, use.most);
         if (cost > capAtomic) capAtomic = cost;
       }
+      for (const { subject, used } of use.besides ?? []) capAtomic += costOf(subject, used);
       return capAtomic === 0n ? undefined : { use, asset: "USDC", capAtomic };
     },
     async take({ use, capAtomic }, headers, request) {
@@ -109,11 +110,12 @@ export function openDesk(
         headers: {
           "payment-response": btoa(JSON.stringify({ success: true, transaction: "", extra: { id: paymentId } })),
         },
-        charge(subject, used) {
+        charge(subject, used, besides = []) {
           if (!use.subjects.includes(subject)) throw new Error(`${subject} was not quoted.`);
           if (mine.state === "charged") throw new Error("A payment is charged once.");
           mine.state = "charged";
-          const cost = costOf(subject, used);
+          const quoted = besides.filter((one) => use.besides?.some((other) => other.subject === one.subject));
+          const cost = quoted.reduce((sum, one) => sum + costOf(one.subject, one.used), costOf(subject, used));
           const amount = sent.scheme === "exact" || cost > capAtomic ? capAtomic : cost;
           mine.amount = amount;
           const amountAtomic = amount.toString();

@@ -246,6 +246,31 @@ describe("tensors", () => {
   });
 });
 
+describe("a kept opening", () => {
+  const priced: Options = { rates: { "model:author/net": { call: 5 }, "service:openings": { call: 3 } } };
+  const keep = { "assay-retention": "server-encrypted" };
+
+  test("costs what it is listed at, beside the answer, and nothing where it is not asked for", async () => {
+    const { server: at, desk } = await open(priced);
+    expect(await codeOf(await infer(at, { ...payment("low", 5), ...keep }))).toEqual([402, "payment_underpaid"]);
+    expect(runs).toBe(0);
+    const kept = await infer(at, { ...payment("one", 8, "upto"), ...keep });
+    const plain = await infer(at, payment("two", 5, "upto"));
+    const theirs = await infer(at, { ...payment("three", 5, "upto"), "assay-retention": "client-encrypted" });
+    expect([kept, plain, theirs].map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(desk.settled().map(({ amount }) => amount)).toEqual([8n, 5n, 5n]);
+    expect((await at.logged(kept.headers.get("assay-receipt-id") ?? "")).service.retention).toBe("server-encrypted");
+  });
+
+  test("is paid for also where the model is free", async () => {
+    const { server: at, desk } = await open({ rates: { "service:openings": { call: 3 } } });
+    expect((await infer(at)).status).toBe(200);
+    expect((await infer(at, keep)).status).toBe(402);
+    expect((await infer(at, { ...payment("one", 3), ...keep })).status).toBe(200);
+    expect(desk.settled().map(({ amount }) => amount)).toEqual([3n]);
+  });
+});
+
 describe("an answer that was kept", () => {
   const priced: Options = { rates: { "model:author/net": { call: 5 } } };
   const answer = ({ url }: TextServer, id: string, headers: Record<string, string>): Promise<Response> =>

@@ -159,6 +159,37 @@ describe("a paid answer", () => {
     expect(desk.settled().map(({ amount }) => amount)).toEqual([300n]);
   });
 
+  test("whose opening is to be kept costs that beside it, and not when it grew too large to be kept", async () => {
+    const rates = { ...RATES, "service:openings": { call: 7 } } as const;
+    const keep = { "assay-retention": "server-encrypted" };
+    const { server: at, desk } = await open(hello, { desk: openDesk(rates) });
+    expect(await codeOf(await ask(at, { headers: { ...payment("low", CAP, "upto"), ...keep } }))).toEqual([
+      402,
+      "payment_underpaid",
+    ]);
+    for (const stream of [false, true]) {
+      const headers = { ...payment(`kept ${stream}`, CAP + 7, "upto"), ...keep };
+      await (await ask(at, { stream, headers })).text();
+    }
+    expect(desk.settled().map(({ amount }) => amount)).toEqual([147n, 167n]);
+    await at.close();
+    const scripted = scriptedExecutor(hello);
+    const large: typeof scripted = {
+      ...scripted,
+      execute(request) {
+        const execution = scripted.execute(request);
+        const responseFields = [{ name: "id", value: new Uint8Array(9 * 1024 * 1024) }];
+        return { ...execution, finish: async () => ({ ...(await execution.finish()), responseFields }) };
+      },
+    };
+    const again = { desk: openDesk(rates) };
+    server = await openTextServer({ candidates: [{ name: "one", executor: large }], desk: again.desk });
+    const response = await ask(server, { headers: { ...payment("large", CAP + 7, "upto"), ...keep } });
+    await response.arrayBuffer();
+    expect(response.headers.get("assay-retention")).toBe("none");
+    expect(again.desk.settled().map(({ amount }) => amount)).toEqual([140n]);
+  });
+
   test("costs what was quoted at most, however much was used", async () => {
     const long: Script = async function* long() {
       for (let i = 0; i < 40; i++) yield await Promise.resolve(delta("x"));

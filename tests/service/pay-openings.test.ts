@@ -1,0 +1,109 @@
+import { ExactEvmScheme, toClientEvmSigner } from "@x402/evm";
+import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/client";
+import { UptoEvmScheme } from "@x402/evm/upto/client";
+import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client } from "@x402/fetch";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openPayWorld, until } from "./pay-world.ts";
+import type { Answered, Payer, PayWorld, Settlement } from "./pay-world.ts";
+import { ask } from "./running-server.ts";
+
+// A caller may have what opens its receipt kept, which has a price of its own. One payment of each scheme pays for the
+// answer and for that, the receipt says how much of it is what, and the chain moves the sum.
+
+const DOLLAR = 1_000_000n;
+const CALL = 2_000n;
+const OPENING = 500n;
+const PER_SECOND = 10_000n;
+
+let world: PayWorld;
+beforeAll(async () => {
+  world = await openPayWorld();
+  await world.price("model:demo/digits", { asset: "USDC", perCall: "0.002", perSecond: "0.01" });
+  await world.price("service:openings", { asset: "USDC", perCall: "0.0005" });
+  await world.price("model:demo/embed", { asset: "ASY", perCall: "0.25" });
+});
+afterAll(() => world?.close());
+
+const KEEP = { "assay-retention": "server-encrypted" };
+const digit = (headers: Readonly<Record<string, string>> = KEEP): RequestInit => ({
+  method: "POST",
+  headers: { "content-type": "application/json", ...headers },
+  body: JSON.stringify({
+    inputs: [{ name: "image", datatype: "FP32", shape: [1, 1, 8, 8], data: Array.from({ length: 64 }, () => 0) }],
+  }),
+});
+const signerOf = ({ account }: Payer) => toClientEvmSigner(account, world.chain as never);
+const SCHEMES = {
+  exact: (payer: Payer) => new ExactEvmScheme(payer.account),
+  upto: (payer: Payer) => new UptoEvmScheme(signerOf(payer)),
+  "batch-settlement": (payer: Payer) => new BatchSettlementEvmScheme(signerOf(payer)),
+} as const;
+
+async function pay(payer: Payer, scheme: Answered["scheme"], init: RequestInit): Promise<Answered> {
+  const client = new x402Client().register("eip155:*", SCHEMES[scheme](payer));
+  const response = await wrapFetchWithPayment(fetch, client)(`${world.url}/v2/models/demo%2Fdigits/infer`, init);
+  expect(response.status, await response.clone().text()).toBe(200);
+  const settlement = decodePaymentResponseHeader(
+    response.headers.get("payment-response") ?? "",
+  ) as unknown as Settlement;
+  const charged = scheme === "batch-settlement" ? settlement.extra?.["chargedAmount"] : settlement.amount;
+  return world.note({
+    payer,
+    scheme,
+    symbol: "USDC",
+    subject: "model:demo/digits",
+    receiptId: response.headers.get("assay-receipt-id") ?? "",
+    grant: response.headers.get("assay-grant") ?? "",
+    amount: BigInt(charged as string),
+    response: settlement,
+  });
+}
+
+describe("an opening that is kept", () => {
+  test.each(["exact", "upto", "batch-settlement"] as const)("is paid with the answer by %s", async (scheme) => {
+    const payer = await world.payer(`opening-${scheme}`, { USDC: DOLLAR });
+    const before = await world.balanceOf("USDC", world.running.place.payTo);
+    const paid = await pay(payer, scheme, digit());
+    const { price, claim, payment, verdict, row, view } = await world.settled(paid);
+    const { digest: model } = (await ask(world.url, "/v1/prices/model%3Ademo%2Fdigits")).body;
+    const { digest: openings } = (await ask(world.url, "/v1/prices/service%3Aopenings")).body;
+    expect(price.rateSource).toBe("parts");
+    expect(price.parts?.map(({ subject, rateSource }) => [subject, rateSource])).toEqual([
+      ["model:demo/digits", `listing:${String(model)}`],
+      ["service:openings", `listing:${String(openings)}`],
+    ]);
+    const [answer, opening] = (price.parts ?? []).map(({ amountAtomic }) => BigInt(amountAtomic));
+    expect([opening, (answer ?? 0n) + OPENING]).toEqual([OPENING, paid.amount]);
+    // An hour of the engine is far above what one call may be quoted at: exact pays for the longest that may run.
+    if (scheme === "exact") expect(answer).toBe(CALL + 60n * PER_SECOND);
+    else expect([(answer ?? 0n) > CALL, (answer ?? 0n) < CALL + 60n * PER_SECOND]).toEqual([true, true]);
+    expect([claim.amountAtomic, payment.amount?.amountAtomic]).toEqual([String(paid.amount), String(paid.amount)]);
+    expect([verdict.status, row("payment")[0], row("commitments")[0]]).toEqual(["verified", "pass", "pass"]);
+    expect(view.service?.claims.retention).toBe("server-encrypted");
+    // The chain has moved what the receipt says; a channel's is claimed a moment later.
+    const moved = await until(async () => {
+      const now = (await world.balanceOf("USDC", world.running.place.payTo)) - before;
+      return now >= paid.amount ? now : undefined;
+    });
+    expect(moved).toBe(paid.amount);
+  });
+
+  test("costs nothing where it is not asked for", async () => {
+    const payer = await world.payer("plain", { USDC: DOLLAR });
+    const paid = await pay(payer, "exact", digit({}));
+    const { price } = await world.settled(paid);
+    expect([paid.amount, price.parts]).toEqual([CALL + 60n * PER_SECOND, undefined]);
+  });
+
+  test("beside a model of another token is refused, with what can be done about it", async () => {
+    const body = { model: "demo/embed", input: "one" };
+    const asked = await fetch(`${world.url}/v1/embeddings`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...KEEP },
+      body: JSON.stringify(body),
+    });
+    const { code, hints } = (await asked.json()) as { readonly code: string; readonly hints: readonly string[] };
+    expect([asked.status, code]).toEqual([503, "payment_unavailable"]);
+    expect(hints.join(" ")).toMatch(/assay-retention.*service:openings in ASY/);
+  });
+});
