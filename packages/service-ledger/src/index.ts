@@ -36,7 +36,7 @@ export { anchorProof, listBatches, showBatch, verifyBatch } from "./reports/batc
 export type { BatchCheck, BatchReport, BatchVerdict, VerifyBatchModules } from "./reports/batches.ts";
 export { moneyOf } from "./reports/money.ts";
 export type { Money, ReportedAsset } from "./reports/money.ts";
-export { createChainChecks } from "./checks/chain-checks.ts";
+export { createAnchorCheck, createChainChecks } from "./checks/chain-checks.ts";
 export type { ChainCheckModules } from "./checks/chain-checks.ts";
 export { createDeskChain } from "./desk/chain.ts";
 export { settleNow } from "./reports/settle-now.ts";

@@ -5,6 +5,7 @@ import { createSender } from "@assay/driver-chain";
 import type { Sender } from "@assay/driver-chain";
 import { databaseFromPglite, migrateDatabase } from "@assay/driver-postgres";
 import type { Database } from "@assay/driver-postgres";
+import { readAnchor } from "@assay/receipts";
 import { decodeFunctionResult, encodeFunctionData, toHex } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { anchorProof, listBatches, showBatch, verifyBatch } from "../reports/batches.ts";
@@ -16,7 +17,6 @@ import { charge, openWorld, payer, signExact, suite, until } from "../settle/tes
 import type { Signed, World } from "../settle/testing/world.ts";
 import { createAnchor, entryTuple } from "./anchor.ts";
 import type { Anchor, AnchorEvent } from "./anchor.ts";
-import { readAnchorMap } from "./bundle-anchor.ts";
 import { decodeBatch, encodeBatch } from "./entry.ts";
 
 let world: World;
@@ -108,7 +108,7 @@ async function leafOf(signed: Signed) {
 
 async function isProved(execution: string, change: (leaf: { amountAtomic: bigint }) => void = () => undefined) {
   const map = await anchorProof({ database, suite, deployments: world.embedded.deployments, getBlob }, execution);
-  const found = map && readAnchorMap(map);
+  const found = map && readAnchor(map);
   if (!found) return undefined;
   const leaf = { ...found.leaf };
   change(leaf);

@@ -22,7 +22,7 @@ import { settlementDraft } from "../settle/supplements.ts";
 import { memoryHost } from "../settle/testing/host.ts";
 import { charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
 import type { Account, Signed, World } from "../settle/testing/world.ts";
-import { createChainChecks } from "./chain-checks.ts";
+import { createAnchorCheck, createChainChecks } from "./chain-checks.ts";
 
 let world: World;
 let database: Database;
@@ -111,6 +111,18 @@ function withSupplement(view: ReceiptView, body: OpenMap): ReceiptView {
   };
 }
 
+/** The body of the supplement that names a receipt's settlement. */
+function settlementOf(view: ReceiptView, transaction: string): OpenMap {
+  const claim = view.service?.claims.payment;
+  if (!claim) throw new Error("The receipt names no payment.");
+  const { payer: from, paymentId, scheme, network, amountAtomic, asset, payTo } = claim;
+  const contract = world.embedded.deployments.paymentBatcher;
+  return {
+    ...{ payer: from, paymentId, scheme, network, amountAtomic, asset, payTo: payTo ?? "" },
+    ...{ transaction, blockNumber: "1", contract },
+  };
+}
+
 const checks = (deployments = world.embedded.deployments) => createChainChecks({ chain: world.chain, deployments });
 
 describe("the payment of a receipt", () => {
@@ -119,7 +131,7 @@ describe("the payment of a receipt", () => {
     expect(await checks().payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_unsettled" });
     const transaction = await settle();
     expect(await checks().payment(view, context)).toMatchObject({ status: "pass", code: "payment_settled" });
-    const stated = withSupplement(view, { paymentId: signed.paymentId, transaction });
+    const stated = withSupplement(view, settlementOf(view, transaction));
     expect(await checks().payment(stated, context)).toMatchObject({
       status: "pass",
       code: "payment_settled",
@@ -151,15 +163,26 @@ describe("the payment of a receipt", () => {
     const { view, signed, settle } = await paidReceipt();
     const { settle: another } = await paidReceipt();
     const foreign = await another();
-    const judge = async (body: OpenMap): Promise<unknown> =>
-      (await checks().payment(withSupplement(view, body), context)).code;
-    expect(await judge({ paymentId: signed.paymentId, transaction: `0x${"ab".repeat(32)}` })).toBe(
-      "payment_not_on_chain",
-    );
-    expect(await judge({ paymentId: signed.paymentId, transaction: foreign })).toBe("payment_not_settled");
-    expect(await judge({ paymentId: `0x${"cd".repeat(32)}`, transaction: foreign })).toBe("settlement_mismatch");
-    expect(await judge({ paymentId: signed.paymentId, transaction: "0x12" })).toBe("settlement_mismatch");
-    await settle();
+    const judge = async (transaction: string, change: OpenMap = {}): Promise<unknown> =>
+      (await checks().payment(withSupplement(view, { ...settlementOf(view, transaction), ...change }), context)).code;
+    const nowhere = `0x${"ab".repeat(32)}`;
+    expect(await judge(nowhere)).toBe("payment_not_on_chain");
+    expect(await judge(foreign)).toBe("payment_not_settled");
+    expect(await judge(foreign, { paymentId: `0x${"cd".repeat(32)}` })).toBe("settlement_mismatch");
+    expect(await judge("0x12")).toBe("settlement_mismatch");
+    const own = await settle();
+    // A chain took the block back, and the payment is in another one: the batcher's event still names it.
+    for (const transaction of [nowhere, foreign]) {
+      const moved = withSupplement(view, settlementOf(view, transaction));
+      expect(await checks().payment(moved, context)).toMatchObject({
+        status: "pass",
+        code: "payment_settled",
+        facts: { transaction: own },
+      });
+    }
+    // What contradicts the claim is untrue wherever the payment is.
+    expect(await judge(own, { amountAtomic: "24" })).toBe("settlement_mismatch");
+    expect(await judge(own, { payTo: `0x${"33".repeat(20)}` })).toBe("settlement_mismatch");
     const { deployments } = world.embedded;
     const base = checks({ ...deployments, network: "eip155:8453" });
     expect(await base.payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_other_network" });
@@ -185,7 +208,7 @@ describe("the payment of a receipt", () => {
     });
     const { to, data } = togetherCall(parts);
     const transaction = await send(world, world.operator.address, to, data);
-    const stated = withSupplement(view, { paymentId: signed.paymentId, transaction });
+    const stated = withSupplement(view, settlementOf(view, transaction));
     expect(await checks().payment(stated, context)).toMatchObject({ status: "fail", code: "payment_not_settled" });
   });
 
@@ -251,6 +274,11 @@ describe("the anchor of a receipt", () => {
     expect(await judge([{ ...map, type: "something/1" }])).toBe("anchor_unknown");
     expect(await judge([{ ...map, proof: [new Uint8Array(31)] }])).toBe("anchor_unknown");
     expect(await judge([map, { ...map, proof: [new Uint8Array(32)] }])).toBe("anchor_proof_invalid");
+    // What is not known hides nothing that is untrue.
+    expect(await judge([{ type: "something/1" }, { ...map, proof: [new Uint8Array(32)] }])).toBe(
+      "anchor_proof_invalid",
+    );
+    expect(await judge([map, { type: "something/1" }])).toBe("anchor_unknown");
     const entry = map["entry"] as OpenMap;
     const leaf = map["leaf"] as OpenMap;
     expect(await judge([{ ...map, leaf: { ...leaf, amountAtomic: "26" } }])).toBe("anchor_leaf_mismatch");
@@ -258,12 +286,34 @@ describe("the anchor of a receipt", () => {
       "anchor_leaf_mismatch",
     );
     expect(await judge([{ ...map, leaf: { ...leaf, logIndex: 77 } }])).toBe("anchor_leaf_mismatch");
-    expect(await judge([{ ...map, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_not_on_chain");
+    expect(await judge([{ ...map, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_signature_invalid");
+    const { signature: _signed, ...bare } = map;
+    expect(await judge([{ ...bare, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_not_on_chain");
     expect(await judge([map], checks({ ...deployments, receiptAnchor: deployments.paymentBatcher }))).toBe(
       "anchor_contract_unknown",
     );
     expect(await judge([map], checks({ ...deployments, network: "eip155:1" }))).toBe("anchor_other_network");
-    const { transaction: _transaction, ...unposted } = map;
+    // The entry is its submitter's own word, which needs no chain; that it was posted does.
+    expect(map["signature"]).toHaveLength(65);
+    const other = { ...map, signature: await world.operator.signer.signDigest(new Uint8Array(32)) };
+    expect(await judge([other])).toBe("anchor_signature_invalid");
+    const { signature: _signature, ...unsigned } = map;
+    expect(await judge([unsigned])).toBe("anchored");
+    const unasked = async (anchors: readonly OpenMap[]): Promise<unknown> => {
+      const { code, message } = await createAnchorCheck()(withAnchor(anchors), context);
+      return [code, message.includes("submitter signed")];
+    };
+    expect(await unasked([map])).toEqual(["anchor_unchecked", true]);
+    expect(await unasked([unsigned])).toEqual(["anchor_unchecked", false]);
+    expect(await unasked([])).toEqual(["anchor_unchecked", false]);
+    expect(await unasked([other])).toEqual(["anchor_signature_invalid", false]);
+    expect(await unasked([{ ...map, proof: [new Uint8Array(32)] }])).toEqual(["anchor_proof_invalid", false]);
+    expect(await unasked([{ ...map, entry: { ...entry, leafCount: 0 } }])).toEqual(["anchor_proof_invalid", false]);
+    expect(await unasked([{ ...map, entry: { ...entry, prev: new Uint8Array(32).fill(1) } }])).toEqual([
+      "anchor_signature_invalid",
+      false,
+    ]);
+    const { transaction: _transaction, signature: _late, ...unposted } = map;
     expect(await judge([{ ...unposted, entry: { ...entry, blob: new Uint8Array(32) } }])).toBe("anchor_pending");
   });
 });

@@ -38,8 +38,13 @@ export function createChainChecks(modules: ChainCheckModules): {
   };
   return {
     payment: (view) => asking(() => checkPayment(tools, view)),
-    anchor: (view) => asking(() => checkAnchors(tools, view)),
+    anchor: (view) => asking(() => checkAnchors(tools.suite, view, tools)),
   };
+}
+
+/** The anchor's check as far as it goes without a chain: what holds leaves its row open, what does not fails. */
+export function createAnchorCheck(suite: EvmSuite = nativeEvmSuite()): ReceiptCheck {
+  return (view) => checkAnchors(suite, view, undefined);
 }
 
 async function asking(check: () => Promise<CheckOutcome>): Promise<CheckOutcome> {

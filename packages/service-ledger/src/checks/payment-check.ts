@@ -2,8 +2,9 @@ import { bytesToHex } from "@assay/core";
 import { batchSettlement, paymentBatcher, testUsdc } from "@assay/contracts";
 import { movedAsAuthorized } from "@assay/driver-chain";
 import type { ChannelTuple } from "@assay/driver-chain";
-import type { CheckOutcome, OpenMap, ReceiptView, ServiceClaims } from "@assay/receipts";
-import { channelIdOf, noncePaymentId } from "@assay/x402";
+import { settledIn, settlementFault } from "@assay/receipts";
+import type { CheckOutcome, ReceiptView, ServiceClaims } from "@assay/receipts";
+import { channelIdOf, noncePaymentId, voucherPaymentId } from "@assay/x402";
 import type { Address, Hex } from "@assay/x402";
 import { decodeEventLog, decodeFunctionData, encodeEventTopics, hexToBytes } from "viem";
 import type { ChainReceipt } from "../settle/ports.ts";
@@ -14,27 +15,49 @@ import type { CheckTools } from "./tools.ts";
 
 type Claim = NonNullable<ServiceClaims["payment"]>;
 
-/** Whether the payment that a receipt's service statement names was settled on the chain as it says, for this receipt. */
+const AMOUNT = /^[1-9][0-9]{0,77}$/;
+
+/**
+ * Whether the payment that a receipt's service statement names was settled on the chain as it says, for this receipt
+ * (docs/spec/receipt.md section 8.1). What the statements contradict of each other fails before the chain is asked.
+ */
 export async function checkPayment(tools: CheckTools, view: ReceiptView): Promise<CheckOutcome> {
+  const fault = settlementFault(view);
+  if (fault) return fault;
   const { service } = view;
-  const claim = service?.claims.payment;
-  if (!service || !claim) return outcome("inconclusive", "no_payment", "The receipt names no payment.");
-  const { deployments, reads } = tools;
-  if (claim.network !== deployments.network)
+  const stated = service?.claims.payment;
+  if (!service || !stated) return outcome("inconclusive", "no_payment", "The receipt names no payment.");
+  const { deployments } = tools;
+  if (stated.network !== deployments.network)
     return outcome("inconclusive", "payment_other_network", "The payment is on another chain than the one asked.", {
-      payment: claim.network,
+      payment: stated.network,
       asked: deployments.network,
     });
-  if (claim.amountAtomic === "0") return outcome("pass", "payment_of_nothing", "Nothing was charged.");
-  const stated = statedSettlement(view, claim);
-  if (stated === "mismatch")
-    return outcome("fail", "settlement_mismatch", "The settlement that the bundle states is of another payment.");
-  const transaction = stated ?? (await search(tools, claim));
-  if (transaction === undefined)
-    return outcome("inconclusive", "payment_unsettled", "No settlement of this payment was found on the chain.", {
+  if (stated.amountAtomic === "0") return outcome("pass", "payment_of_nothing", "Nothing was charged.");
+  const claim = { ...stated, paymentId: stated.paymentId.toLowerCase() };
+  const transaction = settledIn(view) as Hex | undefined;
+  const found = transaction && (await judge(tools, claim, service.statement.digest, transaction));
+  if (found?.status === "pass") return found;
+  // A chain that took a block back may have the payment elsewhere. The batcher's event names it; a claim's names a sum.
+  const elsewhere = claim.scheme === "batch-settlement" ? undefined : await search(tools, claim);
+  if (elsewhere !== undefined && elsewhere !== transaction)
+    return judge(tools, claim, service.statement.digest, elsewhere);
+  return (
+    found ??
+    outcome("inconclusive", "payment_unsettled", "No settlement of this payment was found on the chain.", {
       paymentId: claim.paymentId,
-    });
-  const receipt = await reads.receipt(transaction);
+    })
+  );
+}
+
+/** What one transaction says of a payment. */
+async function judge(
+  tools: CheckTools,
+  claim: Claim,
+  serviceDigest: Uint8Array,
+  transaction: Hex,
+): Promise<CheckOutcome> {
+  const receipt = await tools.reads.receipt(transaction);
   if (!receipt)
     return outcome("fail", "payment_not_on_chain", "The transaction that settled the payment is not on the chain.", {
       transaction,
@@ -42,19 +65,7 @@ export async function checkPayment(tools: CheckTools, view: ReceiptView): Promis
   if (!receipt.ok) return outcome("fail", "payment_reverted", "The transaction reverted.", { transaction });
   return claim.scheme === "batch-settlement"
     ? checkClaimed(tools, claim, receipt)
-    : checkMoved(tools, claim, receipt, service.statement.digest);
-}
-
-/** The transaction that the bundle's settlement supplement names; the latest counts. */
-function statedSettlement(view: ReceiptView, claim: Claim): Hex | "mismatch" | undefined {
-  const bodies: OpenMap[] = view.supplements.flatMap(({ claims }) =>
-    claims.kind === "settlement" ? [claims.body] : [],
-  );
-  const body = bodies.at(-1);
-  if (!body) return undefined;
-  const { paymentId, transaction } = body;
-  if (paymentId !== claim.paymentId || typeof transaction !== "string") return "mismatch";
-  return /^0x[0-9a-f]{64}$/.test(transaction) ? (transaction as Hex) : "mismatch";
+    : checkMoved(tools, claim, receipt, serviceDigest);
 }
 
 /** The latest transaction of the batcher that settled the payment. */
@@ -214,23 +225,36 @@ async function checkClaimed(tools: CheckTools, claim: Claim, receipt: ChainRecei
   );
   if (claimed.length === 0)
     return outcome("fail", "payment_not_settled", "That transaction claims from no channel of this payer.", facts);
-  const enough = claimed.find(({ totalClaimed }) => totalClaimed >= BigInt(claim.amountAtomic));
+  const charged = AMOUNT.test(claim.amountAtomic) ? BigInt(claim.amountAtomic) : undefined;
+  const enough = claimed.find(({ totalClaimed }) => charged !== undefined && totalClaimed >= charged);
   if (!enough)
     return outcome("fail", "payment_amount_mismatch", "Less was claimed from the channel than was charged.", facts);
-  const { channel } = enough.voucher;
-  const channelId = channelIdOf(suite, deployments.chainId, {
-    payer: lower(channel.payer),
-    payerAuthorizer: lower(channel.payerAuthorizer),
-    receiver: lower(channel.receiver),
-    receiverAuthorizer: lower(channel.receiverAuthorizer),
-    token: lower(channel.token),
-    withdrawDelay: channel.withdrawDelay,
-    salt: hexToBytes(channel.salt),
+  const idOf = (channel: ChannelTuple): Uint8Array =>
+    channelIdOf(suite, deployments.chainId, {
+      payer: lower(channel.payer),
+      payerAuthorizer: lower(channel.payerAuthorizer),
+      receiver: lower(channel.receiver),
+      receiverAuthorizer: lower(channel.receiverAuthorizer),
+      token: lower(channel.token),
+      withdrawDelay: channel.withdrawDelay,
+      salt: hexToBytes(channel.salt),
+    });
+  const isOwn = claimed.some(({ voucher: { channel, maxClaimableAmount }, signature }) => {
+    const voucher = {
+      channelId: idOf(channel),
+      maxClaimable: maxClaimableAmount,
+      signature: hexToBytes(signature),
+    };
+    return `0x${bytesToHex(voucherPaymentId(suite, deployments.chainId, voucher))}` === claim.paymentId;
   });
-  return outcome("pass", "payment_claimed", "The charge was claimed from the payer's channel, with others.", {
+  const message = isOwn
+    ? "The payer's channel was claimed by this very voucher."
+    : "At least as much was claimed from the payer's channel. That this charge is in the sum is the gateway's word.";
+  return outcome("pass", "payment_claimed", message, {
     ...facts,
-    channelId: `0x${bytesToHex(channelId)}`,
+    channelId: `0x${bytesToHex(idOf(enough.voucher.channel))}`,
     totalClaimed: enough.totalClaimed.toString(),
+    voucher: isOwn ? "this payment's" : "another",
   });
 }
 
@@ -248,7 +272,8 @@ function claimsIn(data: Hex, depth = 0) {
 }
 
 type Claims = readonly {
-  readonly voucher: { readonly channel: ChannelTuple };
+  readonly voucher: { readonly channel: ChannelTuple; readonly maxClaimableAmount: bigint };
+  readonly signature: Hex;
   readonly totalClaimed: bigint;
 }[];
 

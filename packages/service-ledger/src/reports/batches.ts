@@ -239,6 +239,7 @@ export async function anchorProof(
     entry: row.entry,
     leaf,
     proof: treeOf(suite, batch).proof(position),
+    signature: row.signature,
     transaction: row.transaction,
     blockNumber: row.blockNumber,
   });

@@ -1,6 +1,6 @@
 import { nodeSuite } from "@assay/driver-crypto";
-import { LIMIT, viewReceipt } from "@assay/receipts";
-import type { CheckName, Policy, Verdict } from "@assay/receipts";
+import { LIMIT, statesAnchor, viewReceipt } from "@assay/receipts";
+import type { CheckName, Policy, ReceiptCheck, Verdict } from "@assay/receipts";
 import { createVerifier } from "@assay/verifier";
 import type { Cli } from "../command.ts";
 import { EXIT, exitOfVerdict } from "../exit-codes.ts";
@@ -35,17 +35,18 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
   const { trust, source } = await loadTrust(world, flags.trust);
   const policy = flags.policy === undefined ? undefined : await loadPolicy(world, flags.policy);
   if (flags.chain !== undefined) output.progress("asking the chain");
-  const checks =
+  const asked =
     flags.chain === undefined
       ? undefined
       : await (await import("../chain-evidence.ts")).chainEvidence(world, flags.chain, trust);
+  const checks = asked ?? { anchor: unaskedAnchor };
   // Who names a chain wants to know what is on it: a row that stays open leaves the verdict open.
-  const demanded = checks ? { ...policy, require: requiredWith(policy, bytes) } : policy;
+  const demanded = asked ? { ...policy, require: requiredWith(policy, bytes) } : policy;
   const verifier = createVerifier({
     trust,
     suite: nodeSuite,
     ...(demanded ? { policy: demanded } : {}),
-    ...(checks ? { checks } : {}),
+    checks,
   });
   const verdict = await verifier(bytes, flags.at ?? world.now());
   const extra: ExtraRow[] = [];
@@ -74,17 +75,22 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
   return differs ? EXIT.evidenceFailed : exitOfVerdict(verdict.status);
 }
 
+/** An anchor without its chain. What hashes it is loaded for receipts that state one. */
+const unaskedAnchor: ReceiptCheck = async (view, context) => {
+  const { createAnchorCheck } = await import("@assay/service-ledger");
+  return createAnchorCheck()(view, context);
+};
+
 /** The rows that a chain decides, where the receipt states anything that it could decide. */
 function requiredWith(policy: Policy | undefined, bytes: Uint8Array): readonly CheckName[] {
   const taken = viewReceipt(nodeSuite, bytes);
   // What is no receipt is the verdict's to say.
   if ("fault" in taken) return policy?.require ?? [];
-  const { bundle, service, supplements } = taken.view;
-  const isAnchored = (bundle.anchors?.length ?? 0) > 0 || supplements.some(({ claims }) => claims.kind === "anchor");
+  const { view } = taken;
   return [
     ...(policy?.require ?? []),
-    ...(service?.claims.payment ? (["payment"] as const) : []),
-    ...(isAnchored ? (["anchor"] as const) : []),
+    ...(view.service?.claims.payment ? (["payment"] as const) : []),
+    ...(statesAnchor(view) ? (["anchor"] as const) : []),
   ];
 }
 
