@@ -12,7 +12,7 @@ import { styleFor } from "./cli/style.ts";
 import type { RunningServer, Sink, World } from "./cli/world.ts";
 import { parseConfig } from "./config.ts";
 import type { Config } from "./config.ts";
-import type { MoneyConfig } from "./server/money/open-money.ts";
+import type { MoneyConfig } from "./server/money/money.ts";
 
 /** Put in by the bundler; a run from source has none. */
 declare const ASSAY_VERSION: string | undefined;

@@ -23,7 +23,7 @@ import type { LogIndex } from "./log-index.ts";
 import type { LogPlace } from "./log-place.ts";
 import { serverMetrics } from "./metrics.ts";
 import { createServable, modelsModule } from "./models.ts";
-import type { Money } from "./money/open-money.ts";
+import type { Money } from "./money/money.ts";
 import type { Nodes } from "./nodes.ts";
 import { recentReceipts } from "./recent.ts";
 import type { Records } from "./records.ts";

@@ -9,7 +9,7 @@ import { DEFAULT_AUDIT_SHARE, startAuditing } from "./auditing.ts";
 import { findCpuClass } from "./cpu-class.ts";
 import type { Home } from "./home.ts";
 import type { LogPlace } from "./log-place.ts";
-import type { Money } from "./money/open-money.ts";
+import type { Money } from "./money/money.ts";
 import type { Nodes } from "./nodes.ts";
 import type { Records } from "./records.ts";
 import { followRoots } from "./roots.ts";

@@ -4,7 +4,7 @@ import type { createOrtRuntime } from "@assay/driver-ort";
 import type { Trust } from "@assay/receipts";
 import type { Hub } from "@assay/service-hub";
 import type { LogPlace, PeerConfig } from "./log-place.ts";
-import type { Money, MoneyConfig } from "./money/open-money.ts";
+import type { Money, MoneyConfig } from "./money/money.ts";
 import type { TextConfig } from "./text.ts";
 import type { ConfiguredWitness } from "./witnessing.ts";
 

@@ -8,7 +8,7 @@ import { openLogIndex } from "./log-index.ts";
 import type { LogIndex } from "./log-index.ts";
 import { joinLog, openOwnLog } from "./log-place.ts";
 import type { LogPlace } from "./log-place.ts";
-import type { Money } from "./money/open-money.ts";
+import type { Money } from "./money/money.ts";
 import { createNodes } from "./nodes.ts";
 import { openBlobs, openHub } from "./open-hub.ts";
 import { openRecords } from "./records.ts";

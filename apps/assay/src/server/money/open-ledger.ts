@@ -14,7 +14,7 @@ import type { EvmSuite } from "@assay/x402";
 import type { ChainPlace } from "./chain-place.ts";
 import { openFacilitator } from "./facilitate.ts";
 import type { FacilitatorSettings } from "./facilitate.ts";
-import type { MoneyConfig, MoneyModules } from "./open-money.ts";
+import type { MoneyConfig, MoneyModules } from "./money.ts";
 import { settledByOutside } from "./outside.ts";
 
 /** Desk, settler and facilitator over one chain and one database. */

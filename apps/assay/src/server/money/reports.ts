@@ -20,7 +20,7 @@ import { rootAt, tileHashReader, tilePath } from "@assay/tlog";
 import type { TileId } from "@assay/tlog";
 import type { Address, Hex } from "@assay/x402";
 import { blobIfThere } from "./blob-if-there.ts";
-import type { Running } from "./open-money.ts";
+import type { Running } from "./money.ts";
 
 export type ReportModules = {
   /** Opens chain and ledger when they are not open. */
