@@ -40,11 +40,12 @@ export type { RpcFault } from "./rpc/fault.ts";
 export type { CallOptions } from "./rpc/transport.ts";
 export type { Block, BlockTag, CallRequest, LogFilter, TxLog, TxReceipt } from "./rpc/types.ts";
 export { createSender } from "./sender/sender.ts";
-export type { Sender, SenderParts } from "./sender/sender.ts";
 export { memoryJournal } from "./sender/memory-journal.ts";
 export type {
+  Sender,
   SenderEvent,
   SenderOptions,
+  SenderParts,
   TxChange,
   TxHandle,
   TxJob,

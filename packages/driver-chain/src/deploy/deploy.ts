@@ -2,8 +2,7 @@ import { isAssayError } from "@assay/core";
 import type { EvmSigner, Hex } from "@assay/x402";
 import type { Chain } from "../rpc/chain.ts";
 import { createSender } from "../sender/sender.ts";
-import type { Sender } from "../sender/sender.ts";
-import type { SenderEvent, TxJournal } from "../sender/types.ts";
+import type { Sender, SenderEvent, TxJournal } from "../sender/types.ts";
 import { failed, planDeployment, requireFunds } from "./plan.ts";
 import type { DeployPlan, DeployStep, DeployWish } from "./plan.ts";
 

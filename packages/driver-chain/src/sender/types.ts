@@ -1,4 +1,5 @@
-import type { Address, Hex, Network } from "@assay/x402";
+import type { Address, EvmSigner, Hex, Network } from "@assay/x402";
+import type { Chain } from "../rpc/chain.ts";
 import type { TxReceipt } from "../rpc/types.ts";
 
 /**
@@ -110,4 +111,41 @@ export type SenderOptions = {
   readonly maxGas?: bigint;
   readonly nowMs?: () => number;
   readonly onEvent?: (event: SenderEvent) => void;
+};
+
+export type SenderParts = {
+  readonly chain: Chain;
+  readonly signer: EvmSigner;
+  readonly journal: TxJournal;
+  readonly options?: SenderOptions;
+};
+
+export type Sender = {
+  readonly address: Address;
+  /**
+   * Takes up what the journal has under way. Done by the first submit as well. Throws `chain_rewound` when the chain knows
+   * less than the journal by more than a reorganisation would explain, and what the chain's methods throw.
+   */
+  readonly start: () => Promise<void>;
+  /**
+   * Writes a job down and sends it; from then on it is seen through, across restarts, until it is final. The same job id
+   * again gives what is there already. Throws `transaction_reverts` (in the rehearsal), `transaction_unfunded`,
+   * `transaction_too_large`, `transaction_queue_full`, `transaction_job_conflict`, `transaction_invalid` and
+   * `transaction_fee_above_limit`, all before anything was written down.
+   */
+  readonly submit: (job: TxJob) => Promise<TxHandle>;
+  /** What became of a job; undefined when it was never written down. */
+  readonly outcome: (jobId: string) => Promise<TxOutcome | undefined>;
+  /** Waits until a job is final, reverted or dropped, or with `until: "mined"` in a block. */
+  readonly wait: (
+    jobId: string,
+    options?: { readonly until?: "mined" | "final"; readonly signal?: AbortSignal },
+  ) => Promise<TxOutcome>;
+  /** Tries to use up the job's nonce without effect. Whichever is mined first wins; {@link Sender.outcome} tells. */
+  readonly cancel: (jobId: string) => Promise<void>;
+  readonly status: () => { readonly open: number; readonly nextNonce: number | undefined };
+  /** Looks at the chain now. */
+  readonly kick: () => void;
+  /** Stops looking; what is under way is taken up by the next one. */
+  readonly close: () => Promise<void>;
 };
