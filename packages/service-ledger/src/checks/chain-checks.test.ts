@@ -118,8 +118,16 @@ function settlementOf(view: ReceiptView, transaction: string): OpenMap {
   const { payer: from, paymentId, scheme, network, amountAtomic, asset, payTo } = claim;
   const contract = world.embedded.deployments.paymentBatcher;
   return {
-    ...{ payer: from, paymentId, scheme, network, amountAtomic, asset, payTo: payTo ?? "" },
-    ...{ transaction, blockNumber: "1", contract },
+    payer: from,
+    paymentId,
+    scheme,
+    network,
+    amountAtomic,
+    asset,
+    payTo: payTo ?? "",
+    transaction,
+    blockNumber: "1",
+    contract,
   };
 }
 
@@ -127,7 +135,7 @@ const checks = (deployments = world.embedded.deployments) => createChainChecks({
 
 describe("the payment of a receipt", () => {
   it("is found on the chain, by its supplement or by its id", async () => {
-    const { view, signed, settle } = await paidReceipt();
+    const { view, settle } = await paidReceipt();
     expect(await checks().payment(view, context)).toMatchObject({ status: "inconclusive", code: "payment_unsettled" });
     const transaction = await settle();
     expect(await checks().payment(view, context)).toMatchObject({ status: "pass", code: "payment_settled" });
