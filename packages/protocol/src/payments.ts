@@ -55,6 +55,8 @@ export type PricedUse = {
   /** Listings that may apply: the dearest of them bounds the quote. */
   readonly subjects: readonly ListingSubject[];
   readonly most: MeteredUse;
+  /** The most under single listings, where it is not `most`: a model that can write much makes no other one dearer. */
+  readonly mostOf?: ReadonlyMap<ListingSubject, MeteredUse>;
   /** Each at its most; what it costs is added to the quote. None of `subjects` is among them. */
   readonly besides?: readonly BesideUse[];
   readonly resource: { readonly url: string; readonly description?: string; readonly mimeType?: string };

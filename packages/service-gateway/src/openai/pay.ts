@@ -20,10 +20,10 @@ export async function payText(
   request: () => PayableRequest,
 ): Promise<Paying | Replayed | undefined> {
   if (!router.priced || payments.allFree()) return undefined;
-  const { subjects, most } = await router.priced(parsed, caller);
-  if (subjects.length === 0) return undefined;
+  const priced = await router.priced(parsed, caller, payments.limits.textMs);
+  if (priced.subjects.length === 0) return undefined;
   return payments.take(
-    { subjects, most: { ...most, milliseconds: payments.limits.textMs }, besides: keptOpening(retention) },
+    { ...priced, besides: keptOpening(retention) },
     request(),
     parsed.stream ? "text/event-stream" : "application/json",
   );

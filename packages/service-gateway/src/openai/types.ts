@@ -1,4 +1,4 @@
-import type { ListingSubject, MeteredUse, ParsedText, TextExecutor, TextOutcome, TextTarget } from "@assay/protocol";
+import type { ListingSubject, ParsedText, PricedUse, TextExecutor, TextOutcome, TextTarget } from "@assay/protocol";
 import type { ServiceClaims } from "@assay/receipts";
 
 /** Who asks: an owner behind a token, or nobody in particular. `principal` is what the receipt says of them. */
@@ -54,14 +54,12 @@ export type TextRouter = {
     },
   ) => Promise<Routed>;
   /**
-   * What a request may be charged for at most, before it is routed: listings of everything that could answer it, and the
-   * tokens. Throws as `route` does for names that stand for nothing. Without it nothing is charged.
+   * What a request may be charged for at most, before it is routed: listings of everything that could answer it, and what
+   * it can use, for at most `milliseconds`. Throws as `route` does for names that stand for nothing. Without it nothing is
+   * charged.
    */
-  readonly priced?: (parsed: ParsedText, caller: TextCaller) => Promise<PricedText>;
+  readonly priced?: (parsed: ParsedText, caller: TextCaller, milliseconds?: number) => Promise<PricedText>;
 };
 
-/** Listings that may apply to a request, and the most that it can use of tokens. */
-export type PricedText = {
-  readonly subjects: readonly ListingSubject[];
-  readonly most: Pick<MeteredUse, "inputTokens" | "outputTokens">;
-};
+/** Listings that may apply to a request, and the most that it can use: of any of them, and of each. */
+export type PricedText = Pick<PricedUse, "subjects" | "most"> & Required<Pick<PricedUse, "mostOf">>;

@@ -193,9 +193,11 @@ describe("listings", () => {
 
   it("of a request are those of everything that may answer it, and its tokens are bounded by request and model", async () => {
     const { router } = setup({ ...both, listings });
+    const most = { inputTokens: expect.any(Number) as number, outputTokens: 10 };
     expect(await router.priced?.(parsed("demo/chat"), {})).toEqual({
       subjects: ["model:demo/chat"],
-      most: { inputTokens: expect.any(Number), outputTokens: 10 },
+      most,
+      mostOf: new Map([["model:demo/chat", most]]),
     });
     const open = await router.priced?.(parsed("both", { parameters: {} }), {});
     expect(open?.subjects.toSorted()).toEqual(["model:demo/chat", "model:openai/gpt-x"]);
@@ -224,6 +226,55 @@ describe("listings", () => {
     expect(await assets("ASY")).toEqual(["model:demo/chat", "model:openai/gpt-y"]);
     // Of as many each the first in order; what has no listing is free and goes with any.
     expect(await assets(undefined)).toEqual(["model:demo/chat", "model:openai/gpt-y"]);
+  });
+
+  it("of one author raise nobody's quote: what costs more than a few times the cheapest does not answer for several", async () => {
+    const four = upstream("openai", ["cheap", "fair", "dear", "open"]);
+    const contracts = {
+      some: { models: ["openai/cheap", "openai/fair", "openai/dear", "openai/open"] },
+      limited: { models: ["openai/cheap", "openai/dear"], require: { maxPrice: "2000" } },
+    };
+    const perCall = (price: string): Partial<Listing> => ({ perCall: price });
+    const asked = async (
+      model: string,
+      more: Readonly<Record<string, Partial<Listing>>> = {},
+      routing: ParsedText["routing"] = {},
+    ): Promise<readonly string[] | undefined> => {
+      const of = { "openai/cheap": perCall("0.001"), "openai/fair": perCall("0.004"), "openai/dear": perCall("1000") };
+      const { router } = setup({ upstreams: [four], contracts, listings: { ...of, ...more } });
+      const first = await router.priced?.(parsed(model, { routing }), {}, 1000);
+      // The request that pays is quoted like the one that asked.
+      expect(await router.priced?.(parsed(model, { routing }), {}, 1000)).toEqual(first);
+      return first?.subjects.map((subject) => subject.replace("model:", "")).toSorted();
+    };
+    const few = ["openai/cheap", "openai/fair", "openai/open"];
+    const priced = ["openai/cheap", "openai/dear", "openai/fair"];
+    expect(await asked("some")).toEqual(few);
+    expect((await asked("any"))?.filter((name) => name.startsWith("openai/"))).toEqual(few);
+    const least = await asked("some", { "openai/fair": perCall("0.004000000000000001") });
+    expect(least).toEqual(["openai/cheap", "openai/open"]);
+    // Whoever names a model, or says what it may cost, has meant it; what has no price keeps to no limit.
+    expect(await asked("openai/dear")).toEqual(["openai/dear"]);
+    expect(await asked("some", {}, { maxPrice: "2000" })).toEqual(priced);
+    expect(await asked("some", {}, { maxPrice: "0.003" })).toEqual(["openai/cheap"]);
+    expect(await asked("limited")).toEqual(["openai/cheap", "openai/dear"]);
+    // What is listed for nothing is free: neither the cheapest, nor in an asset.
+    expect(await asked("some", { "openai/open": { asset: "ASY", perCall: "0" } })).toEqual(few);
+    // Time counts as well. What costs this request nothing is no measure for the others, and is in an asset all the same.
+    expect(await asked("some", { "openai/fair": { perSecond: "0.0041" } })).toEqual(least);
+    const stored = { perGigabyteDay: "1000" };
+    expect(await asked("some", { "openai/dear": stored })).toEqual([...priced, "openai/open"]);
+    expect(await asked("some", { "openai/dear": { ...stored, asset: "ASY" } })).toEqual(few);
+  });
+
+  it("are priced each with what its own model can use: one that writes much makes no other dearer", async () => {
+    const nodes = [node("far", [holds(chat, { contextTokens: 1_000_000, maxOutputTokens: 1_000_000 })])];
+    const { router } = setup({ ...both, nodes, listings: { "openai/gpt-x": { perMillionOutputTokens: "10" } } });
+    const found = await router.priced?.(parsed("both", { parameters: {} }), {}, 600_000);
+    expect(found?.mostOf.get("model:openai/gpt-x")).toMatchObject({
+      outputTokens: UNBOUNDED.outputTokens,
+      milliseconds: 600_000,
+    });
   });
 
   it("that were not quoted are not charged: their models do not answer", async () => {

@@ -190,11 +190,16 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
 
   return {
     route,
-    async priced(parsed, caller) {
+    async priced(parsed, caller, milliseconds) {
       const resolved = await resolveModel(modules, lists, parsed.model, parsed.kind, caller.owner);
       const { sources } = resolved;
       const { listingOf } = modules;
-      if (new Set(sources.map(({ fullName }) => fullName)).size <= 1) return pricedText(parsed, sources, listingOf);
+      const options = {
+        ...(milliseconds === undefined ? {} : { milliseconds }),
+        limited: [parsed.routing, ...resolved.limits].some(({ maxPrice }) => maxPrice !== undefined),
+      };
+      if (new Set(sources.map(({ fullName }) => fullName)).size <= 1)
+        return pricedText(parsed, sources, listingOf, options);
       // A name that stands for several is quoted by those that the limits leave: nobody pays for what may not answer.
       const found = place(sources);
       const { candidates } = consider(
@@ -207,6 +212,7 @@ export function createTextRouter(modules: RouterModules, options: RouterOptions 
         parsed,
         may.map(({ source }) => source),
         listingOf,
+        options,
       );
     },
     routeTensor(model, limits, { exclude }) {

@@ -114,6 +114,20 @@ describe("a quote", () => {
     expect(shop.desk.quote({ subjects: ["model:me/timed"], most: { outputTokens: 1000 }, resource })).toBeUndefined();
   });
 
+  it("is of what each listing's own model can use, and a free answer costs by exact what the dearest would", async () => {
+    const [small, large, free] = ["model:me/net", "model:me/large", "model:me/free"] as const;
+    shop.listings.set(large, listing({ subject: large, perCall: "0", perMillionOutputTokens: "0.000001" }));
+    const subjects = [large, small, free];
+    const mostOf = new Map([[large, { outputTokens: 1_000_000_000 }]]);
+    const quote = shop.quote({ subjects, most: { outputTokens: 10 }, mostOf });
+    // A thousand and ten, and not the small one's rate for all that the large one can write.
+    expect(quote.capAtomic).toBe(1010n);
+    const open = opened(await shop.take(quote, headersOf(await exact(shop.offer(quote, "exact")))));
+    const { amountAtomic, price } = open.charge(free, { outputTokens: 1 });
+    expect(amountAtomic).toBe(1010n);
+    expect(price.rateSource).toBe(`listing:${listingDigest(listing())}`);
+  });
+
   it("offers upto, then channels, then exact, in the listing's token", () => {
     const { accepts } = shop.quote().terms;
     expect(accepts.map(({ scheme }) => scheme)).toEqual(["upto", "batch-settlement", "exact"]);

@@ -13,6 +13,8 @@ import type { DeskModules, DeskOptions } from "./modules.ts";
 type Terms = {
   readonly token: TokenInfo;
   readonly listings: ReadonlyMap<ListingSubject, Listing>;
+  /** The dearest of them for this use, which the cap is of; undefined when there is none. */
+  readonly bound: Omit<ChargedPart, "amountAtomic"> | undefined;
   /** The most that each of the services beside can cost; the rest of the cap is that of `listings`. */
   readonly besides: ReadonlyMap<ListingSubject, { readonly listing: Listing; readonly capAtomic: bigint }>;
   readonly payTo: Address;
@@ -89,8 +91,7 @@ export function createPricing(
     const own = quote.terms.listings.get(subject);
     if (own) return { subject, listing: own };
     // What answered is free, and another could have: the listing that bounds the quote stands for it.
-    const [bound] = quote.terms.listings;
-    return bound && { subject: bound[0], listing: bound[1] };
+    return quote.terms.bound;
   };
 
   return {
@@ -130,9 +131,12 @@ export function createPricing(
           },
         );
       let capAtomic = 0n;
-      for (const listing of priced) {
-        const most = amountOf(listing, token.decimals, use.most);
-        if (most > capAtomic) capAtomic = most;
+      let bound: Terms["bound"];
+      for (const [subject, listing] of found) {
+        const most = amountOf(listing, token.decimals, use.mostOf?.get(subject) ?? use.most);
+        if (bound && most <= capAtomic) continue;
+        capAtomic = most;
+        bound = { subject, listing };
       }
       const besides = new Map<ListingSubject, { readonly listing: Listing; readonly capAtomic: bigint }>();
       for (const { subject, listing, used } of beside) {
@@ -144,14 +148,22 @@ export function createPricing(
       // One payment has one recipient: who shares the answer's price shares what is charged beside it in the same way.
       const { payTo, payees } = payeesOf(priced);
       const accepts = acceptsOf(token, capAtomic, payTo, options);
-      const terms = { token, listings: found, besides, payTo, payees, accepts };
+      const terms = { token, listings: found, bound, besides, payTo, payees, accepts };
       return { use, asset: token.symbol, capAtomic, terms };
     },
     anything(use) {
       const [token] = deployments.tokens;
       if (!token) return undefined;
       const accepts = deployments.tokens.flatMap((each) => acceptsOf(each, 1n, options.payTo, options));
-      const terms = { token, listings: new Map(), besides: new Map(), payTo: options.payTo, payees: [], accepts };
+      const terms = {
+        token,
+        listings: new Map(),
+        bound: undefined,
+        besides: new Map(),
+        payTo: options.payTo,
+        payees: [],
+        accepts,
+      };
       return { use, asset: token.symbol, capAtomic: 1n, terms };
     },
     metered(quote, subject, used, besides) {
