@@ -168,7 +168,7 @@ describe("the payment of a receipt", () => {
   });
 
   it("fails when what is stated of it is untrue, and is open when the chain is another or away", async () => {
-    const { view, signed, settle } = await paidReceipt();
+    const { view, settle } = await paidReceipt();
     const { settle: another } = await paidReceipt();
     const foreign = await another();
     const judge = async (transaction: string, change: OpenMap = {}): Promise<unknown> =>
