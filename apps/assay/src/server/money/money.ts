@@ -87,7 +87,8 @@ export type Money = {
   readonly trusted: () => Trust["chains"][number] | undefined;
   /** Whether it is being opened, or is open. */
   readonly begun: () => boolean;
-  readonly status: () => { readonly open: number; readonly lag: number };
+  /** Payments under way, copies that wait for one of them, and records that the rows lack. */
+  readonly status: () => { readonly open: number; readonly waiting: number; readonly lag: number };
   readonly close: () => Promise<void>;
 };
 

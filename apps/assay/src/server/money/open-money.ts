@@ -98,7 +98,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
       return place && trustedChain(place.deployments);
     },
     begun: opening.begun,
-    status: () => open()?.desk.status() ?? { open: 0, lag: 0 },
+    status: () => open()?.desk.status() ?? { open: 0, waiting: 0, lag: 0 },
     async close() {
       prices.stop();
       await opening.close();
