@@ -380,6 +380,19 @@ END
 $take$;
 `;
 
+const RESOURCES = `
+-- What takes payments that were settled for other servers, as its server described it. Each belongs to whoever had a payment
+-- for it settled first.
+CREATE TABLE assay.facilitator_resources (
+  url            text   PRIMARY KEY,
+  caller         text   NOT NULL,
+  entry          text   NOT NULL,
+  updated_at_ms  bigint NOT NULL,
+  seq            bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+);
+CREATE INDEX facilitator_resources_age ON assay.facilitator_resources (updated_at_ms, seq);
+`;
+
 /** Every step, in order. Derived tables (`receipts`, `models`, …) can be emptied and rebuilt; `tokens` cannot. */
 export const MIGRATIONS: readonly Migration[] = [
   { version: 1, name: "receipts, models and tokens", sql: FIRST },
@@ -391,4 +404,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { version: 7, name: "claims of payments", sql: TAKE_PAYMENT },
   { version: 8, name: "vouchers under way", sql: TAKEN },
   { version: 9, name: "vouchers that were overtaken", sql: OVERTAKEN },
+  { version: 10, name: "resources that others are paid for", sql: RESOURCES },
 ];

@@ -4,6 +4,7 @@ import type { JsonValue } from "@assay/core";
 import { checksumAddress, EIP2612_GAS_SPONSORING, v1NameOf } from "@assay/x402";
 import type { Address, EvmSuite } from "@assay/x402";
 import { createCatalogue } from "./catalogue.ts";
+import type { CatalogueStore } from "./catalogue.ts";
 import { judgePayment } from "./judge.ts";
 import { FACILITATOR_LIMITS } from "./limits.ts";
 import { payeeOf, planPayment, planServer } from "./plan.ts";
@@ -23,6 +24,8 @@ export type FacilitatorModules = {
   readonly suite: EvmSuite;
   /** Where settlements are remembered; in memory, for a day, when absent. */
   readonly store?: SettlementStore;
+  /** Where learned resources are kept; in memory when absent. */
+  readonly catalogue?: CatalogueStore;
   /** Resources of the operator's own, for the catalogue. */
   readonly resources?: () => readonly DiscoveredResource[];
   readonly now?: () => number;
@@ -60,7 +63,11 @@ export function createFacilitator(modules: FacilitatorModules, options: Facilita
   const chains = new Map(modules.chains.map((served) => [served.network, served]));
   configured(modules.chains, chains.size);
   const store = modules.store ?? createMemoryStore({ keepMs: KEEP_MS, maxRecords: FACILITATOR_LIMITS.maxRecords, now });
-  const catalogue = createCatalogue({ now, ...(modules.resources ? { own: modules.resources } : {}) });
+  const catalogue = createCatalogue({
+    now,
+    ...(modules.catalogue ? { store: modules.catalogue } : {}),
+    ...(modules.resources ? { own: modules.resources } : {}),
+  });
   const open = new Set((options.openPayTo ?? []).map((address) => address.toLowerCase()));
   const settlements = createSettlements({
     suite,
@@ -130,7 +137,9 @@ export function createFacilitator(modules: FacilitatorModules, options: Facilita
         nowS: nowS(),
       });
       if (!outcome.ok) return { ...failed(outcome), transaction: outcome.transaction ?? "" };
-      if (caller && request.kind === "payment" && !outcome.replayed) catalogue.learn(payload, requirements, caller.id);
+      if (caller && request.kind === "payment" && !outcome.replayed)
+        // The payment is settled, whatever becomes of the catalogue.
+        await catalogue.learn(payload, requirements, caller.id).catch(() => undefined);
       const extra = { ...outcome.extra, ...(outcome.replayed ? { replayed: true } : {}) };
       return {
         success: true,
@@ -152,7 +161,7 @@ export function createFacilitator(modules: FacilitatorModules, options: Facilita
         signers: { "eip155:*": [...new Set(senders)].map((address) => checksumAddress(suite, address)) },
       };
     },
-    discovery: async (query) => catalogue.page(query),
+    discovery: (query) => catalogue.page(query),
     health: async () => {
       const networks = await Promise.all(
         modules.chains.map(async ({ network, chain }) => {

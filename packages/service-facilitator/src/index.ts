@@ -1,7 +1,8 @@
 export { createCallers } from "./callers.ts";
 export type { CallerEntry, Callers } from "./callers.ts";
 export { createCatalogue } from "./catalogue.ts";
-export type { Catalogue } from "./catalogue.ts";
+export type { Catalogue, CatalogueStore } from "./catalogue.ts";
+export { createDatabaseCatalogue } from "./database-catalogue.ts";
 export { createDatabaseStore } from "./database-store.ts";
 export { createExternalFacilitator } from "./external.ts";
 export type { ExternalFacilitatorOptions, FacilitatorEndpoint } from "./external.ts";

@@ -2,7 +2,12 @@ import { AssayError, parseJson } from "@assay/core";
 import { createChain, createSender, evmSigner } from "@assay/driver-chain";
 import type { Chain } from "@assay/driver-chain";
 import type { Database } from "@assay/driver-postgres";
-import { createCallers, createDatabaseStore, createFacilitator } from "@assay/service-facilitator";
+import {
+  createCallers,
+  createDatabaseCatalogue,
+  createDatabaseStore,
+  createFacilitator,
+} from "@assay/service-facilitator";
 import type { CallerEntry, Callers, Facilitator, ServedChain } from "@assay/service-facilitator";
 import { createTxJournal } from "@assay/service-ledger";
 import type { Address, EvmSuite } from "@assay/x402";
@@ -94,7 +99,13 @@ export async function openFacilitator(modules: {
       chains.push(await served(other, deployments, await readKey(key)));
     }
     const facilitator = createFacilitator(
-      { chains, suite, store: createDatabaseStore(database, { keepMs: KEEP_MS, now }), now },
+      {
+        chains,
+        suite,
+        store: createDatabaseStore(database, { keepMs: KEEP_MS, now }),
+        catalogue: createDatabaseCatalogue(database, { now }),
+        now,
+      },
       { openPayTo: set.openPayTo ?? (place.development ? [place.payTo] : []) },
     );
     return {
