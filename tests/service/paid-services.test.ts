@@ -11,6 +11,8 @@ import type { Listing, ListingSubject } from "@assay/protocol";
 import { PROFILE, decodeClaims, encodeClaims, receiptSubject } from "@assay/receipts";
 import { createSweep, decodeRecord, decodeSidecar } from "@assay/service-gateway";
 import type { ApiModules, GatewayModules } from "@assay/service-gateway";
+import { GRACE_MS, openKeptBlobs } from "@assay/service-hub";
+import type { KeptBlobs } from "@assay/service-hub";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PAYER, openDesk, payment } from "./paid-desk.ts";
 import type { Rates, TestDesk } from "./paid-desk.ts";
@@ -95,9 +97,11 @@ const MODELS = [
 
 type Options = Partial<TextServerOptions> & { readonly rates?: Partial<Record<ListingSubject, Rates>> };
 
-async function open(options: Options = {}): Promise<{ readonly server: TextServer; readonly desk: TestDesk }> {
+type Opened = { readonly server: TextServer; readonly desk: TestDesk; readonly kept: KeptBlobs };
+
+async function open(options: Options = {}): Promise<Opened> {
   const desk = openDesk(options.rates ?? {});
-  const blobs = await openBlobStore({ directory: folder });
+  const kept = await openKeptBlobs(await openBlobStore({ directory: join(folder, "blobs") }), join(folder, "until"));
   const held = new Map<ListingSubject, Listing>();
   server = await openTextServer({
     models: [{ name: "openai/gpt-5", kinds: ["chat"], price: { asset: "USDC", perCall: "1" } }],
@@ -125,7 +129,8 @@ async function open(options: Options = {}): Promise<{ readonly server: TextServe
         log,
         payments,
         vault,
-        blobs,
+        blobs: kept.store,
+        putUntil: kept.putUntil,
         suite: nodeSuite,
         options: { version: "0", maxBlobBytes: 100_000, maxJsonBytes: 1000 },
         recent: () => undefined,
@@ -161,7 +166,7 @@ async function open(options: Options = {}): Promise<{ readonly server: TextServe
       }) as unknown as Partial<ApiModules>,
     ...options,
   });
-  return { server, desk };
+  return { server, desk, kept };
 }
 
 const tensors = Buffer.from(
@@ -419,6 +424,30 @@ describe("uploads", () => {
     expect(await stored.json()).toMatchObject({ sizeBytes: 3 });
     expect((await put(at, "abd", bearer("op"))).status).toBe(200);
     expect(desk.settled()).toHaveLength(1);
+  });
+
+  test("are kept for the days that were paid for, which answer and log say, and then removed", async () => {
+    const nowMs = Date.now();
+    const { server: at, kept } = await open({ rates, paid: { now: () => nowMs } });
+    const until = nowMs + 2 * 24 * 60 * 60 * 1000;
+    const headers = { "content-digest": digest("abc"), "assay-keep-days": "2" };
+    const response = await put(at, "abc", { ...payment("one", 3), ...headers });
+    const stored = { sha256: bytesToHex(nodeSuite.sha256(Buffer.from("abc"))), sizeBytes: 3, keptUntilMs: until };
+    expect(await response.json()).toEqual(stored);
+    const record = await at.log.read(Number(response.headers.get("assay-log-index")));
+    const [bytes] = decodeSidecar(record?.claims ?? new Uint8Array()).claims;
+    expect(decodeClaims("supplement", bytes ?? new Uint8Array()).body).toMatchObject({
+      stage: "charged",
+      service: "service:storage",
+      blob: stored.sha256,
+      sizeBytes: 3,
+      keptUntilMs: until,
+    });
+    expect(await (await put(at, "abd", bearer("op"))).json()).not.toHaveProperty("keptUntilMs");
+    const nobody = (): Promise<boolean> => Promise.resolve(false);
+    expect(await kept.sweep(until + GRACE_MS, nobody)).toBe(0);
+    expect(await kept.sweep(until + GRACE_MS + 1, nobody)).toBe(1);
+    expect(await kept.sweep(until * 2, nobody)).toBe(0);
   });
 
   test.each([

@@ -61,7 +61,7 @@ async function pay(payer: Payer, scheme: Answered["scheme"], init: RequestInit):
 
 describe("an opening that is kept", () => {
   test.each(["exact", "upto", "batch-settlement"] as const)("is paid with the answer by %s", async (scheme) => {
-    const payer = await world.payer(`opening-${scheme}`, { USDC: DOLLAR });
+    const payer = await world.payer(`opening-${scheme}`, { USDC: 10n * DOLLAR });
     const before = await world.balanceOf("USDC", world.running.place.payTo);
     const paid = await pay(payer, scheme, digit());
     const { price, claim, payment, verdict, row, view } = await world.settled(paid);
@@ -74,7 +74,7 @@ describe("an opening that is kept", () => {
     ]);
     const [answer, opening] = (price.parts ?? []).map(({ amountAtomic }) => BigInt(amountAtomic));
     expect([opening, (answer ?? 0n) + OPENING]).toEqual([OPENING, paid.amount]);
-    // An hour of the engine is far above what one call may be quoted at: exact pays for the longest that may run.
+    // The longest that an inference may run is a minute: exact pays for that.
     if (scheme === "exact") expect(answer).toBe(CALL + 60n * PER_SECOND);
     else expect([(answer ?? 0n) > CALL, (answer ?? 0n) < CALL + 60n * PER_SECOND]).toEqual([true, true]);
     expect([claim.amountAtomic, payment.amount?.amountAtomic]).toEqual([String(paid.amount), String(paid.amount)]);
@@ -89,7 +89,7 @@ describe("an opening that is kept", () => {
   });
 
   test("costs nothing where it is not asked for", async () => {
-    const payer = await world.payer("plain", { USDC: DOLLAR });
+    const payer = await world.payer("plain", { USDC: 10n * DOLLAR });
     const paid = await pay(payer, "exact", digit({}));
     const { price } = await world.settled(paid);
     expect([paid.amount, price.parts]).toEqual([CALL + 60n * PER_SECOND, undefined]);

@@ -38,9 +38,9 @@ import type { OpeningVault } from "./openings.ts";
 import { mountPriceApi } from "./payments/price-api.ts";
 import type { PriceApiModules } from "./payments/price-api.ts";
 import type { Payments } from "./payments/payments.ts";
-import { digestOf, mountReceiptApi, uploadUse } from "./payments/receipt-api.ts";
+import { digestOf, keptUntil, mountReceiptApi, uploadUse } from "./payments/receipt-api.ts";
 import type { ReceiptApiModules } from "./payments/receipt-api.ts";
-import { paidRoute, payerOf } from "./payments/service.ts";
+import { paidRoute, payerOf, stateOfService } from "./payments/service.ts";
 import type { Recorder } from "./recorder.ts";
 import * as schema from "./schemas.ts";
 import { decodeSidecar } from "./sidecar.ts";
@@ -100,6 +100,14 @@ export type ApiModules = {
   readonly log: LogSink;
   readonly index: IndexStore;
   readonly blobs: BlobStore;
+  /** Stores a blob until a time, milliseconds since 1970; without it uploads that were paid for stay for good as well. */
+  readonly putUntil?:
+    | ((
+        source: Parameters<BlobStore["put"]>[0],
+        untilMs: number,
+        options: { readonly maxBytes?: number; readonly expected: string },
+      ) => ReturnType<BlobStore["put"]>)
+    | undefined;
   readonly suite: CryptoSuite;
   readonly models: ModelsModule;
   /**
@@ -705,11 +713,17 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       if (payerOf(context) === undefined) await owner(context);
       const body = context.req.raw.body;
       const expected = digestOf(context);
-      const stored = await modules.blobs.put(body ?? new Uint8Array(), {
-        maxBytes: options.maxBlobBytes,
-        ...(expected === undefined ? {} : { expected }),
-      });
-      return context.json(stored);
+      const source = body ?? new Uint8Array();
+      const { payments, putUntil } = modules;
+      const limits = { maxBytes: options.maxBlobBytes };
+      // Its payment is bound to the digest that was declared, so there is one.
+      if (payerOf(context) !== undefined && payments && putUntil && expected !== undefined) {
+        const keptUntilMs = keptUntil(context, payments.nowMs());
+        const kept = await putUntil(source, keptUntilMs, { ...limits, expected });
+        stateOfService(context, { blob: kept.sha256, sizeBytes: kept.sizeBytes, keptUntilMs });
+        return context.json({ ...kept, keptUntilMs });
+      }
+      return context.json(await modules.blobs.put(source, expected === undefined ? limits : { ...limits, expected }));
     },
   );
 

@@ -182,7 +182,17 @@ export const releaseBody = z
   .object({ manifest: z.string().max(4 * 1024 * 1024), visibility: z.enum(["public", "private"]).optional() })
   .openapi("Release");
 export const versionBody = z.object({ version: z.number().int().positive() }).openapi("VersionChoice");
-export const blobStored = z.object({ sha256: hex32, sizeBytes: z.number().int() }).openapi("Blob");
+export const blobStored = z
+  .object({
+    sha256: hex32,
+    sizeBytes: z.number().int(),
+    keptUntilMs: z
+      .number()
+      .int()
+      .optional()
+      .describe("Until when an upload that was paid for is kept, unless a model is released of it; absent for good."),
+  })
+  .openapi("Blob");
 
 const base64 = z.string().max(4096);
 export const challengeBody = z

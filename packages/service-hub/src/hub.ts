@@ -46,6 +46,8 @@ export type HubModules = {
   readonly now: () => number;
   readonly random: (bytes: number) => Uint8Array;
   readonly files: HubFiles;
+  /** Keeps what is in the store there while a release is made; without it nothing is ever removed from it. */
+  readonly holding?: <Result>(work: () => Promise<Result>) => Promise<Result>;
 };
 
 /** The few file operations that materialising needs, over a directory that only the hub writes. */
@@ -93,7 +95,7 @@ const MAX_CACHED_FACTS = 256;
 
 /** Makes a hub over a content store. */
 export function createHub(modules: HubModules): Hub {
-  const { blobs, suite, record, now, random, files } = modules;
+  const { blobs, suite, record, now, random, files, holding = (work) => work() } = modules;
   const catalogue = createCatalogue();
   const factsByDigest = new Map<string, Promise<ModelFacts>>();
   const materialising = new Map<string, Promise<MaterialisedModel>>();
@@ -250,19 +252,28 @@ export function createHub(modules: HubModules): Hub {
       if (given !== undefined)
         throw new AssayError("model_name_invalid", "A release gets the next version number: leave @version out.");
       const manifest = parseManifest(suite, bytes);
-      await inspect(manifest);
-      await blobs.put(manifest.bytes, { expected: manifest.digest });
-      await blobs.put(manifest.configBytes, { expected: manifest.configDigest });
-      return inOrder(name, async () => {
-        const [latest] = catalogue.versions(name);
-        if (latest && latest.owner !== owner) throw notOwner(name);
-        const current = catalogue.current(name);
-        if (current?.manifestDigest === manifest.digest && current.visibility === visibility) return current;
-        const sizeBytes = manifest.manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0);
-        return state(
-          { name, version: (latest?.version ?? 0) + 1, manifestDigest: manifest.digest, owner, visibility, sizeBytes },
-          "release",
-        );
+      return holding(async () => {
+        await inspect(manifest);
+        await blobs.put(manifest.bytes, { expected: manifest.digest });
+        await blobs.put(manifest.configBytes, { expected: manifest.configDigest });
+        return inOrder(name, async () => {
+          const [latest] = catalogue.versions(name);
+          if (latest && latest.owner !== owner) throw notOwner(name);
+          const current = catalogue.current(name);
+          if (current?.manifestDigest === manifest.digest && current.visibility === visibility) return current;
+          const sizeBytes = manifest.manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0);
+          return state(
+            {
+              name,
+              version: (latest?.version ?? 0) + 1,
+              manifestDigest: manifest.digest,
+              owner,
+              visibility,
+              sizeBytes,
+            },
+            "release",
+          );
+        });
       });
     },
     change: (text, version, action, owner) => {

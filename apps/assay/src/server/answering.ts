@@ -1,7 +1,6 @@
 import { AssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
 import { TEXT_LIMITS } from "@assay/protocol";
-import type { BlobStore } from "@assay/protocol";
 import { exportAir, receiptJson, viewReceipt } from "@assay/receipts";
 import {
   createApi,
@@ -25,6 +24,7 @@ import { serverMetrics } from "./metrics.ts";
 import { createServable, modelsModule } from "./models.ts";
 import type { Money } from "./money/money.ts";
 import type { Nodes } from "./nodes.ts";
+import type { Content } from "./open-hub.ts";
 import { recentReceipts } from "./recent.ts";
 import type { Records } from "./records.ts";
 import { routeTensors } from "./tensors.ts";
@@ -34,7 +34,7 @@ import type { Trusting } from "./trusting.ts";
 export type Rooms = {
   readonly place: LogPlace;
   readonly index: LogIndex;
-  readonly blobs: BlobStore;
+  readonly blobs: Content;
   readonly records: Records;
   readonly hub: Hub;
   readonly auth: Auth;
@@ -162,6 +162,7 @@ function openApi(
     log,
     index: index.stores.index,
     blobs,
+    putUntil: blobs.kept?.putUntil,
     suite,
     models: modelsModule(hub),
     exporter,

@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import { AssayError } from "@assay/core";
 import { openBlobStore } from "@assay/driver-blobs";
 import type { BlobStore } from "@assay/protocol";
-import { createHub } from "@assay/service-hub";
-import type { Hub } from "@assay/service-hub";
+import { describe } from "@assay/service-gateway";
+import { createHub, createReferences, openKeptBlobs } from "@assay/service-hub";
+import type { Hub, KeptBlobs } from "@assay/service-hub";
 import { hubFiles } from "./files.ts";
 import type { Home } from "./home.ts";
 import type { LogPlace } from "./log-place.ts";
@@ -11,22 +12,35 @@ import { replayRelease } from "./models.ts";
 import { readThrough } from "./read-through.ts";
 import type { Records } from "./records.ts";
 
-/** Opens stored content: this disk's, and behind it what the gateway that owns the log has. */
-export async function openBlobs({ at }: Home, place: LogPlace): Promise<BlobStore> {
+/** How often uploads whose time is over are looked for. */
+const SWEEP_BLOBS_MS = 60 * 60_000;
+
+/** Stored content; `kept` where uploads that were paid for are kept for their time alone. */
+export type Content = BlobStore & { readonly kept?: KeptBlobs };
+
+/**
+ * Opens stored content: this disk's, and behind it what the gateway that owns the log has. Only that one removes anything:
+ * a second gateway knows models a moment later.
+ */
+export async function openBlobs({ at }: Home, place: LogPlace): Promise<Content> {
   const stored = await openBlobStore({ directory: at("blobs") });
-  return place.fetchBlob ? readThrough(stored, place.fetchBlob) : stored;
+  if (place.fetchBlob) return readThrough(stored, place.fetchBlob);
+  const kept = await openKeptBlobs(stored, at("blobs-until"));
+  return { ...kept.store, kept };
 }
 
 /** Opens the models, as the log says that they were released. */
 export async function openHub(
-  { config, at, suite, now }: Home,
+  { config, at, suite, now, logger, undo }: Home,
   { log }: LogPlace,
   { recorder, state }: Records,
-  blobs: BlobStore,
+  blobs: Content,
 ): Promise<Hub> {
+  const { kept } = blobs;
   const hub = createHub({
     blobs,
     suite,
+    ...(kept ? { holding: kept.holding } : {}),
     record: (claims, subject) => {
       if (config.peer) throw releasedElsewhere(config.peer.url);
       return recorder.state({
@@ -43,6 +57,18 @@ export async function openHub(
     files: hubFiles(at("models")),
   });
   for (const logIndex of state.releases()) await replayRelease(hub, log, logIndex);
+  if (kept) {
+    const isReferenced = createReferences({ catalogue: hub.catalogue, blobs, suite });
+    const sweeper = setInterval(
+      () =>
+        void kept
+          .sweep(now(), isReferenced)
+          .catch((error: unknown) => logger.warn({ err: describe(error) }, "uploads not swept")),
+      SWEEP_BLOBS_MS,
+    );
+    sweeper.unref();
+    undo.push(() => clearInterval(sweeper));
+  }
   return hub;
 }
 

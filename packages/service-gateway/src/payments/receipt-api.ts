@@ -129,6 +129,21 @@ export function digestOf(context: Context): string | undefined {
   return Buffer.from(base64ToBytes(text)).toString("hex");
 }
 
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** Days that an upload is to be kept, of its header or the default. Throws `header_invalid`. */
+function daysOf(context: Context): number {
+  const days = Number(context.req.header("assay-keep-days") ?? DEFAULT_DAYS);
+  if (!Number.isInteger(days) || days < 1 || days > MAX_DAYS)
+    throw new AssayError("header_invalid", `The header assay-keep-days is a whole number from 1 to ${MAX_DAYS}.`);
+  return days;
+}
+
+/** Until when an upload that was paid for just now is kept, milliseconds since 1970. */
+export function keptUntil(context: Context, nowMs: number): number {
+  return nowMs + daysOf(context) * DAY_MS;
+}
+
 /** Taken for the length of an upload that does not say it: where that has a price, it is refused next. */
 const UNKNOWN_LENGTH = 1024 * 1024 * 1024;
 
@@ -139,10 +154,8 @@ const UNKNOWN_LENGTH = 1024 * 1024 * 1024;
  */
 export function uploadUse(context: Context): ServiceUse {
   const length = Number(context.req.header("content-length") ?? Number.NaN);
-  const days = Number(context.req.header("assay-keep-days") ?? DEFAULT_DAYS);
+  const days = daysOf(context);
   const digest = digestOf(context);
-  if (!Number.isInteger(days) || days < 1 || days > MAX_DAYS)
-    throw new AssayError("header_invalid", `The header assay-keep-days is a whole number from 1 to ${MAX_DAYS}.`);
   const isKnown = Number.isSafeInteger(length) && length >= 0;
   return {
     most: { byteDays: (isKnown ? length : UNKNOWN_LENGTH) * days },

@@ -4,7 +4,7 @@ import { bytesToHex, isAssayError } from "@assay/core";
 import type { CryptoSuite } from "@assay/core";
 import type { ListingSubject, MeteredUse } from "@assay/protocol";
 import { PROFILE, receiptSubject } from "@assay/receipts";
-import type { SupplementClaims } from "@assay/receipts";
+import type { OpenMap, SupplementClaims } from "@assay/receipts";
 import type { Recorder } from "../recorder.ts";
 import { completeAnswer } from "./answer.ts";
 import type { KeptForm } from "./answer.ts";
@@ -21,6 +21,12 @@ export type ServiceModules = {
 export type ServiceUse = { readonly most: MeteredUse; readonly fingerprint: () => Uint8Array };
 
 const payers = new WeakMap<Request, string>();
+const stated = new WeakMap<Request, OpenMap>();
+
+/** Adds to what the log will say of a service that is being paid for: what was done for the payment. */
+export function stateOfService(context: Context, facts: OpenMap): void {
+  stated.set(context.req.raw, facts);
+}
 
 /** The account that pays for this request, CAIP-10; undefined when nobody does. */
 export function payerOf(context: Context): string | undefined {
@@ -81,6 +87,7 @@ export function paidRoute(
         used,
         answer,
         request: fingerprint ?? use.fingerprint(),
+        facts: stated.get(raw) ?? {},
       });
       // Hono would add the headers of the response before to those of the next.
       context.res = undefined;
@@ -103,6 +110,7 @@ async function charge(
     readonly answer: KeptForm;
     /** Digest of the request, 32 bytes. */
     readonly request: Uint8Array;
+    readonly facts: OpenMap;
   },
 ): Promise<Response> {
   const { subject, used, answer } = done;
@@ -129,7 +137,14 @@ async function charge(
     refersTo: done.request,
     kind: "settlement",
     issuedAtMs,
-    body: { stage: "charged", service: subject, ...payment, rateSource: price?.rateSource ?? "", ...promises },
+    body: {
+      ...done.facts,
+      stage: "charged",
+      service: subject,
+      ...payment,
+      rateSource: price?.rateSource ?? "",
+      ...promises,
+    },
   };
   const recorded = await recorder.state({
     kind: "supplement",
