@@ -59,13 +59,12 @@ export type {
 export { decryptKey, encryptKey, writeKeyFile } from "./wallet/keystore.ts";
 export { createFactsCache } from "./rpc/facts-cache.ts";
 export type { FactsCache, FactsCacheOptions } from "./rpc/facts-cache.ts";
-export { surveyCanonical } from "./deploy/canonical.ts";
 export type { CanonicalContract } from "./deploy/canonical.ts";
 export { deploy } from "./deploy/deploy.ts";
 export type { DeployEvent } from "./deploy/deploy.ts";
 export { openFileJournal } from "./deploy/file-journal.ts";
 export { inspectDeployment } from "./deploy/inspect.ts";
 export type { Inspected } from "./deploy/inspect.ts";
-export { ether, planDeployment } from "./deploy/plan.ts";
+export { planDeployment } from "./deploy/plan.ts";
 export type { DeployPlan, DeployWish } from "./deploy/plan.ts";
 export { lockChainDirectory } from "./embedded/lock.ts";

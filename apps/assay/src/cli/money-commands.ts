@@ -1,4 +1,5 @@
 import { buildRouteMap } from "@stricli/core";
+import { chainCheck, chainDeploy, chainKeys } from "./chain-commands.ts";
 import { defineCommand } from "./command.ts";
 import { one, text, url } from "./flags.ts";
 import type { GatewayFlags } from "./gateway.ts";
@@ -244,5 +245,8 @@ export const chain = buildRouteMap({
       flags: { yes: { ...off, brief: "Every balance, channel and anchor of it is lost: yes" }, ...url },
       load: async () => (await import("./commands/chain.ts")).reset,
     }),
+    keys: chainKeys,
+    deploy: chainDeploy,
+    check: chainCheck,
   },
 });

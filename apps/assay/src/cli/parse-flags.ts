@@ -58,3 +58,15 @@ export function count(text: string): number {
   const value = Number(text);
   return /^\d{1,9}$/.test(text) && value >= 1 ? value : refuse("this is a whole number from 1 on");
 }
+
+/** An account or a contract: `0x` and 40 hexadecimal digits, given in either case and kept in lower. */
+export function evmAddress(text: string): `0x${string}` {
+  if (/^0x[0-9a-fA-F]{40}$/.test(text)) return `0x${text.slice(2).toLowerCase()}`;
+  return refuse("an address is 0x and 40 hexadecimal digits");
+}
+
+/** 32 bytes: `0x` and 64 hexadecimal digits, given in either case and kept in lower. */
+export function hash(text: string): `0x${string}` {
+  if (/^0x[0-9a-fA-F]{64}$/.test(text)) return `0x${text.slice(2).toLowerCase()}`;
+  return refuse("a hash is 0x and 64 hexadecimal digits");
+}

@@ -32,6 +32,7 @@ export type CliErrorCode =
   | "approval_failed"
   | "chain_unknown"
   | "chain_unavailable"
+  | "chain_mismatch"
   | "policy_invalid";
 
 /** An error of a command. A hint that names a command in backticks is shown last, as what to do next. */

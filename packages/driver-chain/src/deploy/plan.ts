@@ -1,6 +1,7 @@
 import { canonicalAddresses, create2Deployer, zeroSalt } from "@assay/contracts";
 import type { Deployments, TokenInfo } from "@assay/contracts";
 import { AssayError, concatBytes } from "@assay/core";
+import { formatUnits } from "@assay/x402";
 import type { Address, Hex } from "@assay/x402";
 import type { Chain } from "../rpc/chain.ts";
 import { calldata, selector } from "../rpc/selector.ts";
@@ -18,8 +19,8 @@ export type DeployWish = Omit<Placement, "chainId"> & {
   /** Pays for everything. */
   readonly deployer: Address;
   readonly submitter: Address;
-  /** Settles for others; undefined when nobody may have anything settled. */
-  readonly facilitator: Address | undefined;
+  /** Settles for others. */
+  readonly facilitator: Address;
   /** Ether that settler, submitter and facilitator are brought up to, wei. */
   readonly gasWei: bigint;
   /** Tokens that are taken, the first as the network's dollar. */
@@ -145,17 +146,15 @@ export function requireFunds({ neededWei, balanceWei }: DeployPlan, deployer: Ad
   });
 }
 
-/** Wei as ether, without a needless end. */
+/** Wei as ether. */
 export function ether(wei: bigint): string {
-  const [whole, rest] = [wei / 10n ** 18n, wei % 10n ** 18n];
-  const digits = rest.toString().padStart(18, "0").replace(/0+$/, "");
-  return digits === "" ? whole.toString() : `${whole}.${digits}`;
+  return formatUnits(wei, 18);
 }
 
 function checkWish(wish: DeployWish): void {
   if (wish.bondWei < 2n || wish.bondWei > MAX_BOND_WEI)
     throw failed(`a bond of ${wish.bondWei} wei is not between 2 wei and 2^80`);
-  const apart = [wish.settler, wish.submitter, ...(wish.facilitator ? [wish.facilitator] : [])];
+  const apart = [wish.settler, wish.submitter, wish.facilitator];
   // Each has nonces of its own, and one that another sends from would lose transactions.
   if (new Set([...apart, wish.deployer]).size <= apart.length)
     throw failed("deployer, settler, submitter and facilitator have to be four accounts");
@@ -216,7 +215,7 @@ async function fundSteps(chain: Chain, wish: DeployWish, bondWei: bigint): Promi
   const wanted: readonly (readonly [string, Address, bigint])[] = [
     ["settler", settler, 0n],
     ["submitter", submitter, bondWei],
-    ...(facilitator === undefined ? [] : [["facilitator", facilitator, 0n] as const]),
+    ["facilitator", facilitator, 0n],
   ];
   const steps = await Promise.all(
     wanted.map(async ([role, account, extra]): Promise<readonly DeployStep[]> => {

@@ -95,7 +95,7 @@ describe("a first start", () => {
     expect(chain.rpcUrl).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
     expect(chain.deployments).toMatchObject({ ...canonicalAddresses, splitFactory: splitFactoryAddress });
     const reads = createChain({ url: chain.rpcUrl, chainId: 31337 });
-    const { tokens, chainId: _id, network: _network, ...contracts } = chain.deployments;
+    const { tokens, chainId: _id, network: _network, schemes: _schemes, ...contracts } = chain.deployments;
     for (const address of [...Object.values(contracts), ...tokens.map((token) => token.address)])
       expect((await reads.code(address)).length).toBeGreaterThan(20);
     for (const holder of [keys.deployer, keys.submitter, ...keys.operators])

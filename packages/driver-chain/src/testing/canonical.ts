@@ -14,10 +14,13 @@ import type { Address } from "@assay/x402";
 import { concatBytes } from "@assay/core";
 import { sendAs } from "../embedded/impersonate.ts";
 import type { Transport } from "../rpc/transport.ts";
-import { fromHex, toHex, toQuantity } from "../rpc/values.ts";
+import { calldata, selector } from "../rpc/selector.ts";
+import { addressWord, fromHex, toHex, toQuantity, word } from "../rpc/values.ts";
 
 /** Where {@link placeCanonical} puts a dollar: nowhere that any program knows. */
 export const dollarAddress: Address = "0x00000000000000000000000000000000d011a400";
+
+const ANYBODY: Address = "0x00000000000000000000000000000000000000ab";
 
 /** What a public chain has before anybody of ours comes: the contracts at canonical addresses, and a dollar. */
 export async function placeCanonical(rpc: Transport): Promise<void> {
@@ -32,10 +35,9 @@ export async function placeCanonical(rpc: Transport): Promise<void> {
   for (const [name, { deployedBytecode }] of Object.entries(codes))
     await rpc.request("anvil_setCode", [canonicalAddresses[name as keyof typeof codes], deployedBytecode]);
   await rpc.request("anvil_setCode", [dollarAddress, testUsdc.deployedBytecode]);
-  const anybody: Address = "0x00000000000000000000000000000000000000ab";
-  await giveEther(rpc, anybody, 10n ** 18n);
+  await giveEther(rpc, ANYBODY, 10n ** 18n);
   await sendAs(rpc, {
-    from: anybody,
+    from: ANYBODY,
     to: create2Deployer,
     data: concatBytes(fromHex(permit2.salt), fromHex(permit2.bytecode)),
   });
@@ -47,4 +49,10 @@ export async function giveEther(rpc: Transport, account: Address, wei: bigint): 
 
 export async function setCode(rpc: Transport, at: Address, code: Uint8Array): Promise<void> {
   await rpc.request("anvil_setCode", [at, toHex(code)]);
+}
+
+/** Dollars of {@link dollarAddress}, which anybody may make. */
+export async function giveDollars(rpc: Transport, to: Address, amountAtomic: bigint): Promise<void> {
+  const mint = calldata(selector("mint(address,uint256)"), addressWord(to), word(amountAtomic));
+  await sendAs(rpc, { from: ANYBODY, to: dollarAddress, data: mint });
 }

@@ -5,7 +5,7 @@ import type { Deployments } from "@assay/contracts";
 import type { FileKeystore } from "@assay/driver-crypto";
 import { openEmbeddedChain } from "@assay/driver-chain";
 import type { ChainNodeEvent, ChainProfile, Funding } from "@assay/driver-chain";
-import type { Address } from "@assay/x402";
+import type { Address, Hex } from "@assay/x402";
 import { z } from "zod";
 import { accountsIn, developmentAccounts } from "./keys.ts";
 import type { ChainAccounts } from "./keys.ts";
@@ -56,6 +56,10 @@ export const token = z.strictObject({
 const tokens = z.array(token).max(64);
 /** More tokens of an embedded chain. */
 const moreTokens = z.strictObject({ tokens });
+const hash = z
+  .string()
+  .regex(/^0x[0-9a-fA-F]{64}$/, "must be 0x and 64 hexadecimal digits")
+  .transform((text) => text.toLowerCase() as Hex);
 /** What is deployed on another chain: ours by their addresses, the canonical ones where they are everywhere. */
 const deployed = z.strictObject({
   chainId: z.int().min(1),
@@ -63,7 +67,26 @@ const deployed = z.strictObject({
   receiptAnchor: address,
   splitFactory: address,
   tokens: tokens.min(1),
+  /** Schemes that are offered; all of them when absent. */
+  schemes: z
+    .array(z.enum(["exact", "upto", "batch-settlement"]))
+    .min(1)
+    .max(3)
+    .optional(),
+  /** Hashes of code at canonical addresses that the operator vouches for: what `chain check` takes for right. */
+  acceptedCode: z.array(hash).max(16).optional(),
+  /** Whose accounts it was deployed for: keys of others are refused. */
+  accounts: z
+    .strictObject({ settler: address, submitter: address, authorizer: address, facilitator: address })
+    .optional(),
 });
+
+/** What the file of another chain says. */
+export type ChainFile = {
+  readonly deployments: Deployments;
+  readonly accounts: Readonly<Record<keyof ChainAccounts, Address>> | undefined;
+  readonly acceptedCode: readonly Hex[];
+};
 
 /** Tokens that a chain will take, before it is open: their symbols and decimals. Throws `chain_file_invalid`. */
 export async function knownTokens(
@@ -122,8 +145,9 @@ async function embedded(
 }
 
 async function elsewhere(config: Extract<ChainConfig, { kind: "rpc" }>): Promise<ChainPlace> {
-  const deployments = await readDeployments(config.file);
+  const { deployments, accounts: expected } = await readChainFile(config.file);
   const accounts = await accountsIn(config.keys);
+  requireAccounts(expected, accounts);
   return {
     rpcUrl: config.url,
     deployments,
@@ -137,8 +161,51 @@ async function elsewhere(config: Extract<ChainConfig, { kind: "rpc" }>): Promise
 
 /** What is deployed on a chain, from its file. Throws `chain_file_invalid`. */
 export async function readDeployments(file: string): Promise<Deployments> {
-  const { chainId, ...contracts } = await readDocument(file, deployed);
-  return { ...canonicalAddresses, chainId, network: `eip155:${chainId}`, ...contracts };
+  return (await readChainFile(file)).deployments;
+}
+
+/** All that the file of a chain says. Throws `chain_file_invalid`. */
+export async function readChainFile(file: string): Promise<ChainFile> {
+  const { chainId, schemes, accounts, acceptedCode, ...contracts } = await readDocument(file, deployed);
+  return {
+    deployments: {
+      ...canonicalAddresses,
+      chainId,
+      network: `eip155:${chainId}`,
+      ...contracts,
+      ...(schemes === undefined ? {} : { schemes }),
+    },
+    accounts,
+    acceptedCode: acceptedCode ?? [],
+  };
+}
+
+/** The text of a chain's file, which {@link readChainFile} reads. */
+export function chainFileText({ deployments, accounts, acceptedCode }: ChainFile): string {
+  const { chainId, paymentBatcher, receiptAnchor, splitFactory, tokens: taken, schemes } = deployments;
+  const document = {
+    chainId,
+    paymentBatcher,
+    receiptAnchor,
+    splitFactory,
+    tokens: taken,
+    ...(schemes ? { schemes } : {}),
+    ...(acceptedCode.length > 0 ? { acceptedCode } : {}),
+    ...(accounts ? { accounts } : {}),
+  };
+  return `${JSON.stringify(document, undefined, 2)}\n`;
+}
+
+/** Throws `chain_keys_invalid` for keys of other accounts than those that the contracts know. */
+export function requireAccounts(expected: ChainFile["accounts"], accounts: ChainAccounts): void {
+  if (expected === undefined) return;
+  const wrong = (Object.keys(expected) as (keyof ChainAccounts)[]).filter(
+    (role) => expected[role] !== accounts[role].address,
+  );
+  if (wrong.length === 0) return;
+  throw new AssayError("chain_keys_invalid", `The chain key of the ${wrong.join(" and the ")} is another account's.`, {
+    hints: wrong.map((role) => `${role}.hex is the key of ${accounts[role].address}, not of ${expected[role]}.`),
+  });
 }
 
 async function readDocument<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
@@ -146,13 +213,14 @@ async function readDocument<Schema extends z.ZodType>(path: string, schema: Sche
   try {
     value = parseJson(new Uint8Array(await readFile(path)), { maxBytes: MAX_FILE_BYTES, maxDepth: 4 });
   } catch (cause) {
-    throw new AssayError("chain_file_invalid", "The file that ASSAY_CHAIN_FILE names cannot be read as JSON.", {
+    throw new AssayError("chain_file_invalid", "The chain's file cannot be read as JSON.", {
+      hints: [`It is ${path}.`],
       cause,
     });
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new AssayError("chain_file_invalid", "The file that ASSAY_CHAIN_FILE names is not what it has to be.", {
+  throw new AssayError("chain_file_invalid", "The chain's file is not what it has to be.", {
     hints: parsed.error.issues.slice(0, 8).map(({ path: at, message }) => `${at.join(".") || "It"}: ${message}.`),
   });
 }

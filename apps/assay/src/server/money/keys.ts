@@ -35,7 +35,8 @@ export function developmentAccounts(
   };
 }
 
-const FILES = ["settler", "submitter", "authorizer", "facilitator"] as const;
+/** The accounts of a gateway on another chain: each key is in a file of this name and `.hex`. */
+export const KEY_FILES = ["settler", "submitter", "authorizer", "facilitator"] as const;
 const KEY = /^(?:0x)?([0-9a-fA-F]{64})\s*$/;
 
 /**
@@ -44,7 +45,7 @@ const KEY = /^(?:0x)?([0-9a-fA-F]{64})\s*$/;
  */
 export async function accountsIn(folder: string): Promise<ChainAccounts> {
   const [settler, submitter, authorizer, facilitator] = await Promise.all(
-    FILES.map((name) => readKey(join(folder, `${name}.hex`))),
+    KEY_FILES.map((name) => readKey(join(folder, `${name}.hex`))),
   );
   if (!settler || !submitter || !authorizer || !facilitator) throw new TypeError("A key was not read.");
   return { settler, submitter, authorizer, facilitator };
@@ -62,7 +63,12 @@ export async function readKey(path: string): Promise<ChainAccount> {
     return accountOf(Buffer.from(match[1], "hex"));
   } catch (cause) {
     if (cause instanceof AssayError) throw cause;
-    throw invalid(name, "cannot be read", "ASSAY_CHAIN_KEYS names the folder that it lies in.", cause);
+    throw invalid(
+      name,
+      "cannot be read",
+      "The folder of keys has one of each: `assay chain keys FOLDER` makes them.",
+      cause,
+    );
   }
 }
 

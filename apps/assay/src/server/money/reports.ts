@@ -127,7 +127,7 @@ export function ledgerReports(modules: ReportModules): LedgerReports {
         return { ...configured, ...UNKNOWN, state: failed() ? "down" : "starting" };
       }
       const { place, chain } = running;
-      const { tokens, network, chainId, ...contracts } = place.deployments;
+      const { tokens, network, chainId, schemes: _offered, ...contracts } = place.deployments;
       const blockNumber = await chain.blockNumber().catch(() => undefined);
       return {
         network,
