@@ -12,13 +12,21 @@ import { nodeSuite } from "@assay/driver-crypto";
 import type { PaymentPage } from "@assay/sdk";
 import { openAiHandler } from "@assay/testkit/upstream";
 import type { WireHandler } from "@assay/testkit/upstream";
-import { authorizeExact, authorizeUpto, encodePayment, parsePaymentRequired } from "@assay/x402";
-import type { EvmSigner } from "@assay/x402";
+import {
+  authorizeDeposit,
+  authorizeExact,
+  authorizeUpto,
+  authorizeVoucher,
+  channelFor,
+  encodePayment,
+  parsePaymentRequired,
+} from "@assay/x402";
+import type { EvmSigner, PaymentPayload } from "@assay/x402";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { paidRecords } from "../crash/paid-records.ts";
 import { chainAt, FUNDS, giveMoney } from "../crash/payers.ts";
 import { processesOf } from "../crash/server-process.ts";
-import { openUpstreamHome, piece, streaming, whole } from "./fleet-upstream.ts";
+import { ending, openUpstreamHome, piece, streaming, whole } from "./fleet-upstream.ts";
 import type { UpstreamHome } from "./fleet-upstream.ts";
 import { ask } from "./running-server.ts";
 
@@ -105,7 +113,7 @@ afterEach(() => {
 });
 afterAll(() => world?.close());
 
-type Payer = { readonly kind: "exact" | "upto"; readonly signer: EvmSigner };
+type Payer = { readonly kind: "exact" | "upto" | "channel"; readonly signer: EvmSigner };
 
 async function newPayer(kind: Payer["kind"] = "exact"): Promise<Payer> {
   const payer = { kind, signer: evmSigner(new Uint8Array(randomBytes(32))) };
@@ -121,31 +129,47 @@ type Request = {
 
 const bodyOf = ({ content, stream = false }: Request): string =>
   JSON.stringify({ model: MODEL, messages: [{ role: "user", content }], max_tokens: MOST_TOKENS, stream });
-const send = (request: Request): Promise<Response> =>
+const send = (request: Request, signal?: AbortSignal): Promise<Response> =>
   fetch(`${world.url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", ...request.headers },
     body: bodyOf(request),
+    ...(signal ? { signal } : {}),
   });
 
-/** A payment that nobody else has signed, for what a request is quoted at. */
-async function sign(payer: Payer, request: Request): Promise<Readonly<Record<string, string>>> {
+type From = Parameters<typeof authorizeExact>[0];
+
+function authorize(kind: Payer["kind"], from: From, charged: bigint | undefined): Promise<PaymentPayload> {
+  if (kind === "exact") return authorizeExact(from);
+  if (kind === "upto") return authorizeUpto(from);
+  const channel = channelFor(from.requirement, from.signer.address);
+  return charged === undefined
+    ? authorizeDeposit({ ...from, channel, maxClaimable: CAP, payer: from.signer }, 10n * CAP)
+    : authorizeVoucher({ ...from, channel, maxClaimable: charged + CAP });
+}
+
+/**
+ * A payment that nobody else has signed, for what a request is quoted at. On a channel it is the deposit, or a voucher for
+ * one call beyond what was `charged`.
+ */
+async function sign(payer: Payer, request: Request, charged?: bigint): Promise<Readonly<Record<string, string>>> {
   const unpaid = await send(request);
   expect(unpaid.status).toBe(402);
   const quote = parsePaymentRequired({ header: unpaid.headers.get("payment-required") ?? "" });
-  const at = quote.required.accepts.findIndex(({ scheme }) => scheme === payer.kind);
+  const wanted = payer.kind === "channel" ? "batch-settlement" : payer.kind;
+  const at = quote.required.accepts.findIndex(({ scheme }) => scheme === wanted);
   const requirement = quote.required.accepts[at];
   const accepted = quote.wire.accepts[at];
   if (!requirement || accepted === undefined) throw new Error(`${payer.kind} is not offered.`);
   expect(requirement.amount).toBe(CAP.toString());
-  const authorize = payer.kind === "upto" ? authorizeUpto : authorizeExact;
-  const payload = await authorize({
+  const from = {
     suite,
     signer: payer.signer,
     requirement,
     nonce: new Uint8Array(randomBytes(32)),
     nowS: Math.floor(Date.now() / 1000),
-  });
+  };
+  const payload = await authorize(payer.kind, from, charged);
   return { "payment-signature": encodePayment(suite, payload, { accepted }).value };
 }
 
@@ -192,31 +216,125 @@ async function settledOf(payer: Payer): Promise<readonly bigint[]> {
 }
 
 describe("copies of one payment", () => {
-  test("50 at the same moment run once, are answered alike, and are settled once", async () => {
+  const waiting = (): number => world.home.server.money?.status().waiting ?? 0;
+  const COST = CALL + 2n * TOKEN;
+
+  test.each([
+    ["exact", false, [CAP]],
+    ["exact", true, [CAP]],
+    ["upto", false, [COST]],
+    ["upto", true, [COST]],
+  ] as const)(
+    "50 at the same moment by %s run once, are answered alike, and are settled once (stream: %s)",
+    async (kind, stream, amounts) => {
+      const payer = await newPayer(kind);
+      const request = { content: `fifty ${kind}`, stream };
+      const headers = await sign(payer, request);
+      play = async (asked, response) => {
+        if (stream) {
+          streaming(response);
+          response.write(piece("one of "));
+        }
+        await held();
+        if (!stream) return answers("one of fifty", 2)(asked, response);
+        response.end(piece("fifty") + ending(usage(2)));
+      };
+      const sent = Array.from({ length: 50 }, () => hear(send({ ...request, headers })));
+      // One runs, and the others wait for its answer.
+      await expect.poll(() => [runs.length, waiting()]).toEqual([1, 49]);
+      letGo();
+      const heard = await Promise.all(sent);
+      const [answer] = heard.filter(({ replayed }) => !replayed);
+      expect([answer?.status, answer?.text.includes(stream ? "[DONE]" : "one of fifty")]).toEqual([200, true]);
+      expect(heard.filter(({ replayed }) => replayed)).toEqual(
+        Array.from({ length: 49 }, () => ({ ...answer, replayed: true })),
+      );
+      expect(await hear(send({ ...request, headers }))).toEqual({ ...answer, replayed: true });
+      expect([runs, waiting()]).toEqual([[request.content], 0]);
+      expect(await settledOf(payer)).toEqual(amounts);
+    },
+  );
+
+  test("on a channel, deposit and voucher alike, run once and are charged once", async () => {
+    const payer = await newPayer("channel");
+    let charged: bigint | undefined;
+    for (const content of ["with a deposit", "with a voucher"]) {
+      const headers = await sign(payer, { content }, charged);
+      play = async (asked, response) => {
+        await held();
+        return answers(`answered ${content}`, 2)(asked, response);
+      };
+      const sent = Array.from({ length: 8 }, () => hear(send({ content, headers })));
+      await expect.poll(() => [runs.length, waiting()]).toEqual([1, 7]);
+      letGo();
+      const heard = await Promise.all(sent);
+      const [answer] = heard.filter(({ replayed }) => !replayed);
+      expect([answer?.status, answer?.text.includes(content)]).toEqual([200, true]);
+      expect(heard.filter((one) => one.replayed)).toEqual(
+        Array.from({ length: 7 }, () => ({ ...answer, replayed: true })),
+      );
+      expect(runs.splice(0)).toEqual([content]);
+      charged = (charged ?? 0n) + COST;
+    }
+    const amounts = async (): Promise<readonly string[]> =>
+      (await ledgerOf(payer)).map(({ amount }) => amount?.amountAtomic ?? "");
+    await expect.poll(amounts).toEqual([COST.toString(), COST.toString()]);
+  });
+
+  test("take the place of one that failed: another runs, and one is charged", async () => {
     const payer = await newPayer();
-    const request = { content: "fifty" };
+    const request = { content: "fails first" };
     const headers = await sign(payer, request);
     play = async (asked, response) => {
       await held();
-      return answers("one of fifty", 2)(asked, response);
+      if (runs.length > 1) return answers("well then", 2)(asked, response);
+      response.writeHead(400, { "content-type": "application/json" });
+      response.end(JSON.stringify({ error: { message: "no", type: "invalid_request_error" } }));
     };
-    const first = Array.from({ length: 50 }, () => hear(send({ ...request, headers })));
-    await expect.poll(() => runs.length).toBe(1);
-    // All but the one that runs hear so, and are told when to ask again.
-    let over = 0;
-    for (const one of first) void one.then(() => over++);
-    await expect.poll(() => over).toBe(49);
+    const sent = Array.from({ length: 6 }, () => hear(send({ ...request, headers })));
+    await expect.poll(() => [runs.length, waiting()]).toEqual([1, 5]);
     letGo();
-    const heard = await Promise.all(first);
-    const refused = heard.filter(({ status }) => status !== 200);
-    for (const one of refused)
-      expect([one.status, codeOf(one), one.retryAfter]).toEqual([409, "payment_in_flight", "1"]);
-    const again = await Promise.all(Array.from({ length: 50 }, () => hear(send({ ...request, headers }))));
-    const [answer] = heard.filter(({ status }) => status === 200);
-    expect(again).toEqual(Array.from({ length: 50 }, () => ({ ...answer, replayed: true })));
-    expect(answer?.text).toContain("one of fifty");
-    expect(runs).toEqual(["fifty"]);
+    await expect.poll(() => [runs.length, waiting()]).toEqual([2, 4]);
+    letGo();
+    const heard = await Promise.all(sent);
+    expect(
+      heard
+        .filter(({ status }) => status === 200)
+        .map(({ replayed }) => replayed)
+        .toSorted(),
+    ).toEqual([false, true, true, true, true]);
+    expect(new Set(heard.filter(({ status }) => status === 200).map(({ text }) => text)).size).toBe(1);
+    expect(runs).toEqual(["fails first", "fails first"]);
     expect(await settledOf(payer)).toEqual([CAP]);
+  });
+
+  test("have what was produced when the first one's client leaves its stream, and go away themselves without a trace", async () => {
+    const payer = await newPayer("upto");
+    const request = { content: "left to the others", stream: true };
+    const headers = await sign(payer, request);
+    play = async (_request, response) => {
+      streaming(response);
+      response.write(piece("one "));
+      response.write(piece("two "));
+      await Promise.race([held(), once(response, "close")]);
+      response.end();
+    };
+    const left = await leaveAfter(request, headers, "two ", async () => {
+      const leaving = new AbortController();
+      const gone = Array.from({ length: 3 }, () => send({ ...request, headers }, leaving.signal).catch(() => "gone"));
+      const stays = Array.from({ length: 2 }, () => hear(send({ ...request, headers })));
+      await expect.poll(waiting).toBe(5);
+      leaving.abort();
+      expect(await Promise.all(gone)).toEqual(["gone", "gone", "gone"]);
+      await expect.poll(waiting).toBe(2);
+      return stays;
+    });
+    const [one, two] = await Promise.all(left ?? []);
+    expect([one?.status, one?.replayed, one?.text.includes("two ")]).toEqual([200, true, true]);
+    expect(two).toEqual(one);
+    expect(runs).toEqual([request.content]);
+    expect(await settledOf(payer)).toEqual([CALL + 2n * TOKEN]);
+    expect(waiting()).toBe(0);
   });
 
   test("for another request are refused, and nothing runs", async () => {
@@ -345,8 +463,13 @@ test("in the end the gateway has what all receipts say, and no payment has two",
   expect((await chain.payerFacts({ payer: payTo, asset })).balance).toBe(earned);
 });
 
-/** Sends a request and leaves its stream as soon as `text` has come. */
-async function leaveAfter(request: Request, headers: Readonly<Record<string, string>>, text: string): Promise<void> {
+/** Sends a request and leaves its stream as soon as `text` has come, and `before` is done. */
+async function leaveAfter<T = void>(
+  request: Request,
+  headers: Readonly<Record<string, string>>,
+  text: string,
+  before?: () => Promise<T>,
+): Promise<T | undefined> {
   const sent = httpRequest(`${world.url}/v1/chat/completions`, {
     method: "POST",
     agent: false,
@@ -364,7 +487,9 @@ async function leaveAfter(request: Request, headers: Readonly<Record<string, str
       if (heard.includes(text)) resolve();
     });
   });
+  const done = await before?.();
   response.destroy();
+  return done;
 }
 
 function commandOf(pid: number): string {
