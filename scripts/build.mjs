@@ -129,6 +129,9 @@ export async function build() {
       js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url); const __dirname = import.meta.dirname; const __filename = import.meta.filename;',
     },
     legalComments: "none",
+    // V8 keeps the text of what it runs, with two bytes a character as soon as one comment has a dash or a picture in it.
+    minifyWhitespace: true,
+    lineLimit: 160,
     logLevel: "warning",
   });
   mkdirSync(output, { recursive: true });
