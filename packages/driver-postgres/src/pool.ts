@@ -11,6 +11,12 @@ const DEFAULT_MAX_CONNECTIONS = 10;
 const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000;
 /** Time to open a connection, or to wait for a free one. */
 const DEFAULT_CONNECT_TIMEOUT_MS = 2_000;
+/**
+ * How long a connection that nobody uses is kept: each is a process of the server with some megabytes of its own. One stays,
+ * because whoever comes after a pause would otherwise wait for the server to start it.
+ */
+const DEFAULT_IDLE_MS = 10_000;
+const KEPT_CONNECTIONS = 1;
 /** Callers that may wait for a connection: past this, waiting only adds latency to a failure. */
 export const MAX_WAITING = 1_000;
 /** How much longer than the server's own limit the client waits, so that the server's answer comes first. */
@@ -22,6 +28,8 @@ export type ConnectOptions = {
   readonly maxConnections?: number;
   readonly statementTimeoutMs?: number;
   readonly connectTimeoutMs?: number;
+  /** How long a connection that nobody uses is kept, milliseconds; one always is. */
+  readonly idleTimeoutMs?: number;
   /** Told of every failure that opens the circuit, for the log. */
   readonly onUnavailable?: (cause: unknown) => void;
 };
@@ -37,10 +45,11 @@ export function connectDatabase(options: ConnectOptions): Database {
   const pool = new Pool({
     connectionString: options.url,
     max,
+    min: Math.min(KEPT_CONNECTIONS, max),
     connectionTimeoutMillis: options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
     statement_timeout: statementTimeoutMs,
     query_timeout: statementTimeoutMs + CLIENT_GRACE_MS,
-    idleTimeoutMillis: 30_000,
+    idleTimeoutMillis: options.idleTimeoutMs ?? DEFAULT_IDLE_MS,
     keepAlive: true,
     application_name: "assay",
   });

@@ -505,6 +505,37 @@ describe("a database that is away", () => {
     await server.close();
   });
 
+  it("lets go of connections that nobody uses, but for one", async () => {
+    const server = await start(fresh());
+    const database = connectDatabase({ url: server.url, idleTimeoutMs: 50 });
+    const watcher = connectDatabase({ url: server.url, maxConnections: 1 });
+    const others = async (): Promise<readonly unknown[]> =>
+      (
+        await watcher.query(
+          "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+        )
+      ).rows.map(({ pid }) => pid);
+    let go = (): void => {};
+    const all = new Promise<void>((resolve) => (go = resolve));
+    let begun = 0;
+    const held = Array.from({ length: 5 }, () =>
+      database.transaction(async (tx) => {
+        await tx.query("SELECT 1");
+        if (++begun === 5) go();
+        await all;
+      }),
+    );
+    await all;
+    expect(await others()).toHaveLength(5);
+    await Promise.all(held);
+    await expect.poll(async () => (await others()).length, { timeout: 10_000 }).toBe(1);
+    const [kept] = await others();
+    expect((await database.query("SELECT pg_backend_pid() AS pid")).rows).toEqual([{ pid: kept }]);
+    await watcher.close();
+    await database.close();
+    await server.close();
+  });
+
   it("says that it is overloaded, not away, when every connection is busy", async () => {
     const server = await start(fresh());
     const database = connectDatabase({ url: server.url, maxConnections: 1, connectTimeoutMs: 100 });

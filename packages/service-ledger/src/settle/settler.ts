@@ -80,7 +80,8 @@ const ANCHOR_TURN_MS = 1_000;
 const SWEEP_EVERY_MS = 3_600_000;
 /** Ended jobs are kept this long, for whoever asks what happened. */
 const KEEP_JOBS_MS = 7 * 24 * 3_600_000;
-const CONNECTIONS = 8;
+/** One holds the lock, and the others' queries are short. */
+const CONNECTIONS = 5;
 /** How long a refund is waited for: its caller is a client's request. The job goes on all the same. */
 const REFUND_WAIT_MS = 120_000;
 
