@@ -232,6 +232,48 @@ describe("@x402/fetch", () => {
     expect(await channelOf(world, state.channelId)).toEqual({ balance: charged, totalClaimed: charged });
   });
 
+  test("with a channel, the same request twice side by side: one answer for both, charged once", async () => {
+    const payer = await world.payer("twice", { USDC: DOLLAR });
+    const client = new x402Client().register("eip155:*", new BatchSettlementEvmScheme(signerOf(payer)));
+    // Both are signed before either is sent: whoever signs later would have heard of the first one's charge.
+    let gather = 1;
+    let sent: (() => void)[] = [];
+    const { fetch: watched, seen } = watching();
+    const together: typeof fetch = async (...asked) => {
+      const request = new Request(...asked);
+      if (request.headers.has("payment-signature")) {
+        const all = new Promise<void>((resolve) => sent.push(resolve));
+        if (sent.length === gather) for (const resolve of sent.splice(0)) resolve();
+        await all;
+      }
+      return watched(request);
+    };
+    const pay = wrapFetchWithPayment(together, client);
+    const ask200 = async (): Promise<Response> => {
+      const response = await pay(`${world.url}/v1/chat/completions`, chat());
+      expect(response.status).toBe(200);
+      return response;
+    };
+    const note = (response: Response): Promise<Answered> =>
+      answered(payer, "batch-settlement", { headers: response.headers, text: () => Promise.resolve("") });
+    const first = await note(await ask200());
+    gather = 2;
+    const both = await Promise.all([ask200(), ask200()]);
+    expect(both.filter(({ headers }) => headers.get("assay-replayed") === "true")).toHaveLength(1);
+    expect(new Set(both.map(({ headers }) => headers.get("assay-receipt-id"))).size).toBe(1);
+    const [one, other] = await Promise.all(both.map(async (response) => Buffer.from(await response.arrayBuffer())));
+    expect([one?.equals(other ?? Buffer.of()), textOf(String(one))]).toEqual([true, said]);
+    const second = await note(both[0]);
+    gather = 1;
+    sent = [];
+    // The client has counted one charge, and so have we: its next voucher is right at once.
+    const third = await note(await ask200());
+    const state = third.response.extra?.["channelState"] as { readonly chargedCumulativeAmount: string };
+    expect(state.chargedCumulativeAmount).toBe((first.amount + second.amount + third.amount).toString());
+    expect(seen.map(({ status }) => status)).toEqual([402, 200, 402, 402, 200, 200, 402, 200]);
+    for (const paid of [first, second, third]) await expectPaid(paid);
+  });
+
   test("with the network's token, which it has to be told of, through Permit2", async () => {
     const payer = await world.payer("asy", { ASY: 10n * ASY });
     const { address } = world.tokenOf("ASY");
