@@ -8,10 +8,26 @@ import type { Address, Hex, Payment } from "@assay/x402";
 const topicOf = (topics: readonly unknown[]): Hex => String(topics[0]) as Hex;
 const SETTLED = topicOf(encodeEventTopics({ abi: batchSettlement.abi, eventName: "Settled" }));
 const REFUNDED = topicOf(encodeEventTopics({ abi: batchSettlement.abi, eventName: "Refunded" }));
+const TRANSFER = topicOf(encodeEventTopics({ abi: testUsdc.abi, eventName: "Transfer" }));
 const AUTHORIZATION_USED = topicOf(encodeEventTopics({ abi: testUsdc.abi, eventName: "AuthorizationUsed" }));
 
 /** Blocks that are searched for a transaction that was faster than ours. */
 const SEARCHED_BLOCKS = 1000;
+
+/** Whether logs show a transfer of exactly `value`. */
+export function hasTransfer(
+  logs: readonly TxLog[],
+  { token, from, to, value }: Readonly<Record<"token" | "from" | "to", Address>> & { readonly value: bigint },
+): boolean {
+  return logs.some(
+    ({ address, topics, data }) =>
+      address === token &&
+      topics[0] === TRANSFER &&
+      topics[1] === word(from) &&
+      topics[2] === word(to) &&
+      BigInt(toHex(data)) === value,
+  );
+}
 
 /** What a sweep sent to its receiver, atomic units. */
 export function settledIn({ logs }: TxReceipt, receiver: Address, token: Address): bigint {

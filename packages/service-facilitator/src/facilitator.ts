@@ -36,7 +36,7 @@ export type FacilitatorOptions = {
   readonly openPayTo?: readonly Address[];
   /** How long a settlement is waited for before its result is `settlement_pending`. */
   readonly settleWaitMs?: number;
-  /** Settlements that are waited for at the same time. */
+  /** Settlements that are waited for at the same time; those of callers without a token have half of the places. */
   readonly maxPending?: number;
   /** Whether a result waits for the sender's confirmations, or for the first block that has the transaction. */
   readonly finality?: "mined" | "final";

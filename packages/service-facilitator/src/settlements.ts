@@ -1,11 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { AssayError, isAssayError } from "@assay/core";
-import { isRevert } from "@assay/driver-chain";
+import { isRevert, togetherCall } from "@assay/driver-chain";
 import type { TxOutcome, TxReceipt } from "@assay/driver-chain";
 import { fromHex } from "@assay/x402";
 import type { EvmSuite } from "@assay/x402";
 import { channelJson, claimedUnsettled, diagnose, readChannel } from "./examine.ts";
 import { movedElsewhere, refundedIn, settledIn } from "./events.ts";
+import { createGatherer } from "./gather.ts";
+import type { Gatherer } from "./gather.ts";
+import { didMove, fits, hasCode, isGroupable } from "./group.ts";
 import { judgePayment } from "./judge.ts";
 import { sendersFor } from "./plan.ts";
 import type { PaymentSender, Plan, ServedChain } from "./plan.ts";
@@ -28,12 +31,30 @@ type Outcome =
   | (Settled & { readonly ok: true; readonly replayed: boolean })
   | (Refusal & { readonly transaction?: string });
 
+/** One payment that waits to be sent, perhaps with others. */
+type Member = {
+  readonly asked: Asked;
+  readonly sender: PaymentSender;
+  /** What it may use by itself. */
+  readonly gas: bigint;
+  readonly resolve: (outcome: Outcome) => void;
+  readonly reject: (error: unknown) => void;
+};
+
 export type Settlements = { readonly settle: (asked: Asked) => Promise<Outcome> };
 
 /** What a transaction may need beyond its estimate: the state may have changed until its block. In percent. */
 const GAS_MARGIN = 125n;
 /** Enough for a payment with the deployment of its payer's account, and for 200 claims. */
 const MAX_GAS = 8_000_000n;
+
+/** Payments of one transaction: with 100,000 gas each they stay below {@link MAX_GAS}. */
+const MAX_GROUP = 50;
+/** How long a payment waits for others that are being examined: some reads of the chain. */
+const GATHER_MS = 100;
+/** Names of a group's transaction, and of a member's record in it. */
+const GROUP = "facilitator group";
+const MEMBER = "#";
 
 /** Settles each payment once, and tells whoever asks again what came of it. */
 export function createSettlements(options: {
@@ -97,20 +118,121 @@ export function createSettlements(options: {
   };
 
   const beginWith = async (asked: Asked, sender: PaymentSender): Promise<Outcome> => {
-    const { served, plan, caller, digest } = asked;
-    const examined = await examine(asked, sender);
-    if (!examined.ok) return examined;
-    const record: SettlementRecord = {
-      key: plan.key,
-      caller,
-      digest,
-      network: served.network,
-      sender: sender.address,
-      jobId: `facilitator ${randomUUID()}`,
-      createdAtMs: now(),
-    };
+    if (!isGroupable(asked)) {
+      const examined = await examine(asked, sender);
+      return examined.ok ? beginAlone(asked, sender, examined.gas) : examined;
+    }
+    const coming = gathererOf(sender).expect();
+    let examined: Awaited<ReturnType<typeof examine>>;
+    try {
+      examined = await examine(asked, sender);
+      // Of an account with code nobody knows what it does in a block: it is sent alone.
+      if (examined.ok && (await hasCode(asked))) {
+        coming.leave();
+        return await beginAlone(asked, sender, examined.gas);
+      }
+    } catch (error) {
+      coming.leave();
+      throw error;
+    }
+    if (!examined.ok) {
+      coming.leave();
+      return examined;
+    }
+    const { gas } = examined;
+    return new Promise((resolve, reject) => coming.arrive({ asked, sender, gas, resolve, reject }));
+  };
+
+  const recordOf = (
+    { served, plan, caller, digest }: Asked,
+    sender: PaymentSender,
+    jobId: string,
+  ): SettlementRecord => ({
+    key: plan.key,
+    caller,
+    digest,
+    network: served.network,
+    sender: sender.address,
+    jobId,
+    createdAtMs: now(),
+  });
+
+  const beginAlone = async (asked: Asked, sender: PaymentSender, gas: bigint): Promise<Outcome> => {
+    const record = recordOf(asked, sender, `facilitator ${randomUUID()}`);
     const other = await store.claim(record);
-    return resume(asked, other ?? record, examined.gas);
+    return resume(asked, other ?? record, gas);
+  };
+
+  const gatherers = new WeakMap<PaymentSender, Gatherer<Member>>();
+  const gathererOf = (sender: PaymentSender): Gatherer<Member> => {
+    const known = gatherers.get(sender);
+    if (known) return known;
+    const made = createGatherer<Member>({
+      waitMs: GATHER_MS,
+      most: MAX_GROUP,
+      fits: (group, member) => fits(group, member, member.asked.served.maxGas ?? MAX_GAS),
+      send: sendGroup,
+    });
+    gatherers.set(sender, made);
+    return made;
+  };
+
+  /** Sends a group, and lets each of its members hear what becomes of it. Resolves when it is sent. */
+  const sendGroup = async (group: readonly Member[]): Promise<void> => {
+    const [first] = group;
+    if (!first) return;
+    const { sender } = first;
+    if (group.length === 1) {
+      beginAlone(first.asked, sender, first.gas).then(first.resolve, first.reject);
+      return;
+    }
+    const job = `${GROUP} ${randomUUID()}`;
+    const mine: Member[] = [];
+    for (const [i, member] of group.entries()) {
+      try {
+        const other = await store.claim(recordOf(member.asked, sender, `${job}${MEMBER}${i}`));
+        if (other) resume(member.asked, other).then(member.resolve, member.reject);
+        else mine.push(member);
+      } catch (error) {
+        member.reject(error);
+      }
+    }
+    if (mine.length === 0) return;
+    try {
+      const { to, data } = togetherCall(
+        mine.flatMap(({ asked: { plan } }) =>
+          plan.call ? [{ target: plan.call.to, callData: plan.call.data, allowFailure: true }] : [],
+        ),
+      );
+      // Each had its own rehearsal. Of all together a node would tell the gas at which some may fail.
+      const gasLimit = mine.reduce((sum, { gas }) => sum + gas, 0n);
+      await sender.submit({ jobId: job, to, data: fromHex(data), gasLimit });
+    } catch (error) {
+      for (const { asked, reject } of mine) forgetUnsent(asked, sender, job).then(() => reject(error), reject);
+      return;
+    }
+    for (const { asked, resolve, reject } of mine)
+      outcomeOf(sender, job)
+        .then((outcome) => followGroup(asked, sender, outcome))
+        .then(resolve, reject);
+  };
+
+  /** What a group's transaction did for one of it. What it did not move is tried alone, and hears what it would have heard. */
+  const followGroup = async (asked: Asked, sender: PaymentSender, outcome: TxOutcome): Promise<Outcome> => {
+    const { state } = outcome;
+    const isOver = state === "final" || (state === "mined" && outcome.receipt.ok && options.finality === "mined");
+    if (isOver && didMove(asked, outcome.receipt)) return finish(asked, await settledBy(asked, outcome.receipt));
+    if (!isOver && state !== "reverted" && state !== "dropped") return pending(asked, outcome.hash);
+    const elsewhere = await foundElsewhere(asked);
+    if (elsewhere !== undefined) return finish(asked, { transaction: elsewhere });
+    await store.drop(asked.plan.key);
+    const examined = await examine(asked, sender);
+    return examined.ok ? beginAlone(asked, sender, examined.gas) : examined;
+  };
+
+  /** Nothing was written down, so nothing will happen: the payment can be tried again. */
+  const forgetUnsent = async ({ plan }: Asked, sender: PaymentSender, jobId: string): Promise<void> => {
+    if ((await sender.outcome(jobId)) === undefined) await store.drop(plan.key);
   };
 
   /** Brings a record that is there to its end, or as far as the wait allows. */
@@ -122,13 +244,20 @@ export function createSettlements(options: {
     if (!plan.call) return finish(asked, { transaction: "", amount: "0" });
     const sender = served.senders.find(({ address }) => address === record.sender);
     if (!sender) return refuse(REASON.pending, "Its transaction was sent by an account that is not here.", plan.payer);
+    const [group, member] = record.jobId.split(MEMBER);
+    if (group !== undefined && member !== undefined) {
+      if ((await sender.outcome(group)) !== undefined)
+        return followGroup(asked, sender, await outcomeOf(sender, group));
+      // The group was never sent.
+      await store.drop(plan.key);
+      return beginWith(asked, sender);
+    }
     const { to, data } = plan.call;
     const job = { jobId: record.jobId, to, data: fromHex(data), ...(gas === undefined ? {} : { gasLimit: gas }) };
     try {
       await sender.submit(job);
     } catch (error) {
-      // Nothing was written down, so nothing will happen: the payment can be tried again.
-      if ((await sender.outcome(record.jobId)) === undefined) await store.drop(plan.key);
+      await forgetUnsent(asked, sender, record.jobId);
       if (isAssayError(error) && error.code === "transaction_reverts") return diagnose(suite, served, request, plan);
       throw error;
     }
@@ -148,24 +277,31 @@ export function createSettlements(options: {
   };
 
   const follow = async (asked: Asked, outcome: TxOutcome): Promise<Outcome> => {
-    const { served, request, plan } = asked;
+    const { plan } = asked;
     const { state } = outcome;
     if (state === "final" || (state === "mined" && outcome.receipt.ok && options.finality === "mined"))
       return finish(asked, await settledBy(asked, outcome.receipt));
     if (state === "reverted" || state === "dropped") {
-      const elsewhere =
-        request.kind === "payment" && request.document.payment.kind === "eip3009"
-          ? await movedElsewhere(served.chain, request.requirement.asset, request.document.payment)
-          : undefined;
+      const elsewhere = await foundElsewhere(asked);
       if (elsewhere !== undefined) return finish(asked, { transaction: elsewhere });
       await store.drop(plan.key);
       const refusal = refuse(plan.failed.transaction, "The transaction had no effect.", plan.payer);
       return state === "dropped" ? refusal : { ...refusal, transaction: outcome.hash };
     }
-    // What reverted in a block that may still vanish has no outcome yet either.
-    const pending = refuse(REASON.pending, "The transaction is not final yet; ask again.", plan.payer);
-    return { ...pending, transaction: outcome.hash };
+    return pending(asked, outcome.hash);
   };
+
+  /** What reverted in a block that may still vanish has no outcome yet either. */
+  const pending = ({ plan }: Asked, transaction: string): Outcome => ({
+    ...refuse(REASON.pending, "The transaction is not final yet; ask again.", plan.payer),
+    transaction,
+  });
+
+  /** The transaction of somebody who brought a payment to the chain before us. */
+  const foundElsewhere = async ({ served, request }: Asked): Promise<string | undefined> =>
+    request.kind === "payment" && request.document.payment.kind === "eip3009"
+      ? movedElsewhere(served.chain, request.requirement.asset, request.document.payment)
+      : undefined;
 
   /** What a receipt says was settled. Reads of the chain that fail leave the settlement open, to be asked again. */
   const settledBy = async ({ served, request, plan }: Asked, receipt: TxReceipt): Promise<Settled> => {
@@ -199,7 +335,9 @@ export function createSettlements(options: {
         const outcome = await other.outcome;
         return outcome.ok ? { ...outcome, replayed: true } : outcome;
       }
-      if (under.size >= options.maxPending)
+      const strangers = [...under.values()].filter((one) => one.asked.caller === "").length;
+      const most = Math.ceil(options.maxPending / 2);
+      if (under.size >= options.maxPending || (asked.caller === "" && strangers >= most))
         throw new AssayError("facilitator_overloaded", "Too many settlements are under way.");
       const outcome = begin(asked);
       under.set(key, { asked, outcome });
