@@ -120,7 +120,7 @@ type Payer = { readonly kind: "exact" | "upto" | "channel"; readonly signer: Evm
 
 async function newPayer(kind: Payer["kind"] = "exact"): Promise<Payer> {
   const payer = { kind, signer: evmSigner(new Uint8Array(randomBytes(32))) };
-  await giveMoney(chain, deployments, [{ kind: "exact", signer: payer.signer }]);
+  await giveMoney(chain, deployments, [{ kind: kind === "upto" ? "upto" : "exact", signer: payer.signer }]);
   return payer;
 }
 
