@@ -237,6 +237,18 @@ describe("tensors", () => {
     expect(runs).toBe(1);
   });
 
+  test.each([
+    [{ "assay-profile": "fastest" }],
+    [{ "assay-max-price": "much" }],
+    [{ "assay-retention": "always" }],
+    [{ "assay-client-nonce": "z" }],
+  ])("that are asked for wrongly (%j) take no payment", async (wrong) => {
+    const { server: at, desk } = await open(priced);
+    const refused = await infer(at, { ...payment("one", CAP), ...wrong });
+    expect([refused.status, desk.taken()]).toEqual([400, 0]);
+    expect((await infer(at, payment("one", CAP))).status).toBe(200);
+  });
+
   test("that fail are not charged", async () => {
     const { server: at, desk } = await open(priced);
     failing = new AssayError("model_failed", "It failed.");

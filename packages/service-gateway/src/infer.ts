@@ -132,6 +132,9 @@ export async function handleInfer(
   const retention = retentionOf(single(headers["assay-retention"]));
   const nonce = hexHeader(headers, "assay-client-nonce", 8, 64);
   const preprocessing = hexHeader(headers, "assay-preprocessing-digest", 32, 32);
+  // All that is wrong with a request is found before its payment is taken: what is thrown in between would keep it.
+  const profile = profileOf(single(headers["assay-profile"]));
+  const routing = asksOfRoute(headers) ? parseRouting(undefined, routingHeaders(headers)) : undefined;
   const { payments } = modules;
   const paying =
     payments &&
@@ -154,14 +157,14 @@ export async function handleInfer(
     requestedName: target.version === undefined ? target.name : `${target.name}@${target.version}`,
     model,
     infer,
-    profile: profileOf(single(headers["assay-profile"])),
+    profile,
     retention,
     keeps: headers["assay-retention"] === undefined || retention !== "none",
     nonce,
     preprocessing,
     caller,
     paying,
-    routing: asksOfRoute(headers) ? parseRouting(undefined, routingHeaders(headers)) : undefined,
+    routing,
     signal,
     requestId,
     startedMs,
