@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import assay_evm as evm
@@ -256,15 +257,17 @@ def is_transfer(log: Log, claim: Mapping[int, str]) -> bool:
     )
 
 
-def authorization_moved(chain: Chain, claim: Mapping[int, str], logs: list[Log]) -> bool:
-    """Whether the payment's own authorization was used, and the token's next log is its transfer (EIP-3009)."""
+def authorization_moved(chain: Chain, claim: Mapping[int, str], logs: list[Log]) -> bool | None:
+    """Whether the token's next log, once the payment's own authorization was used, is its transfer (EIP-3009); None when
+    it was not used."""
     mine = [log for log in logs if log.address == claim[6].lower()]
-    for used, moved in zip(mine, mine[1:], strict=False):
+    found = None
+    for used, moved in zip_longest(mine, mine[1:]):
         if len(used.topics) == 3 and used.topics[0] == USED and topic_address(used.topics[1]) == claim[1].lower():
             made = evm.nonce_payment_id(chain.chain_id, used.address, topic_address(used.topics[1]), bytes.fromhex(used.topics[2][2:]))
-            if "0x" + made.hex() == claim[2].lower() and is_transfer(moved, claim):
-                return True
-    return False
+            if "0x" + made.hex() == claim[2].lower():
+                found = found or (moved is not None and is_transfer(moved, claim))
+    return found
 
 
 def judge_moved(chain: Chain, claim: Mapping[int, str], receipt: Mapping[str, Any], service_digest: bytes, transaction: str) -> Result:
@@ -284,14 +287,15 @@ def judge_moved(chain: Chain, claim: Mapping[int, str], receipt: Mapping[str, An
             if stated.lower() != found:
                 return failed(f"payment_{what}_mismatch", f"the chain has another {what.replace('_', ' ')} of the payment: {found}")
         return Result("pass", "payment_settled", f"in {transaction}, block {receipt['block']}, for this receipt, {NODE}")
-    own_nonce = authorization_moved(chain, claim, logs)
+    authorized = authorization_moved(chain, claim, logs)
+    own_nonce = authorized is True
     moved = any(is_transfer(log, claim) for log in logs)
     if not own_nonce and moved and receipt["to"] in evm.PERMIT_CALLS:
         made = evm.permit_payment_id(chain.chain_id, receipt["to"], calldata_of(chain, transaction))
         own_nonce = made is not None and "0x" + made.hex() == claim[2].lower()
     if own_nonce:
         return Result("pass", "payment_settled", f"in {transaction}, block {receipt['block']}, by somebody else, {NODE}")
-    if moved and not events:
+    if moved and not events and authorized is None:
         return doubtful("payment_unlinked", f"the amount moved in {transaction}, and nothing says by which payment")
     return failed("payment_not_settled", f"{transaction} does not move the payment")
 

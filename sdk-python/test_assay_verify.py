@@ -579,7 +579,7 @@ class Made(unittest.TestCase):
         maker = Maker()
         maker.extra = {"anchors": [{}]}
         self.assertEqual(maker.judge().code, "verified")
-        self.assertEqual(maker.judge(policy={"require": ["anchor"]}).code, "anchor_unchecked")
+        self.assertEqual(maker.judge(policy={"require": ["anchor"]}).code, "anchor_unknown")
 
 
 class Files(unittest.TestCase):
