@@ -514,6 +514,27 @@ describe("nothing is charged", () => {
     expect((await at.logged(at.receipts[0] ?? "")).service.payment).toBeUndefined();
   });
 
+  test("and nothing is kept of what its caller left before it had to be paid", async () => {
+    let begun = false;
+    const script: Script = async function* script(request) {
+      yield await Promise.resolve(delta("most of it"));
+      begun = true;
+      await Promise.race([pause(), once(request.signal, "abort")]);
+      throw new AssayError("request_cancelled", "It was left.");
+    };
+    const keep = { "assay-retention": "server-encrypted" };
+    const { server: at, desk } = await open(script);
+    const leaving = new AbortController();
+    const gone = ask(at, { headers: { ...payment("one", CAP), ...keep }, signal: leaving.signal }).catch(() => "gone");
+    await expect.poll(() => begun).toBe(true);
+    leaving.abort();
+    expect(await gone).toBe("gone");
+    await expect.poll(() => at.receipts.length).toBe(1);
+    expect([desk.releases(), desk.settled().length]).toEqual([1, 0]);
+    const { service, openingBytes } = await at.logged(at.receipts[0] ?? "");
+    expect([service.payment, service.retention, openingBytes]).toEqual([undefined, "none", 0]);
+  });
+
   test.each([false, true])("when no receipt can be written (stream: %s)", async (stream) => {
     let full = true;
     const { server: at, desk } = await open(hello, {

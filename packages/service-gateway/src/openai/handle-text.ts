@@ -235,7 +235,9 @@ async function answer(
       const owed = paying && (failure === undefined || left) ? paying : undefined;
       if (paying && !owed) await paying.release();
       if (failure !== undefined && owed) gathered?.add(brokenOff(dialect, failure, sent));
-      const opening = openingOf(modules.vault, begun, executed, asked.retention);
+      // Of what nobody pays for nothing is kept: a part of an answer, left just in time, would be there to be read.
+      const unpaid = paying !== undefined && owed === undefined && asked.retention === "server-encrypted";
+      const opening = openingOf(modules.vault, begun, executed, unpaid ? "none" : asked.retention);
       const charged =
         owed &&
         chargeText(owed, executed, {
