@@ -133,16 +133,14 @@ const VARIABLES = {
   ASSAY_CHAIN_FILE: {
     schema: z.string().max(4096).optional(),
     example: "/etc/assay/base.json",
-    says: [
-      "With an RPC address: what is deployed there, and which tokens are taken. docs/how-to/payments.md shows one.",
-    ],
+    says: ["With an RPC address: what is deployed there, and which tokens are taken. `assay chain deploy` writes it."],
   },
   ASSAY_CHAIN_KEYS: {
     schema: z.string().max(4096).optional(),
     example: "/etc/assay/chain-keys",
     says: [
       "With an RPC address: folder with settler.hex, submitter.hex, authorizer.hex and facilitator.hex, mode 0600, each",
-      "one private key in hexadecimal digits. The embedded chain has keys of its own, good for nothing else.",
+      "one private key in hexadecimal digits: `assay chain keys` makes them. The embedded chain has its own.",
     ],
   },
   ASSAY_PAY_TO: {

@@ -104,7 +104,9 @@ async function factoryCode(chain: Chain, at: Address): Promise<Found> {
   // Gateways compute splits' addresses from this one.
   if (at !== splitFactoryAddress) return fail(`Splits belong to the factory at ${splitFactoryAddress}, not ${at}.`);
   const found = await ownCode(chain, at, splitFactory, [addressWord(splitImplementationAddress)]);
-  return found.status === "pass" ? ownCode(chain, splitImplementationAddress, split, []) : found;
+  if (found.status !== "pass") return found;
+  const created = await ownCode(chain, splitImplementationAddress, split, []);
+  return created.status === "pass" ? found : created;
 }
 
 async function bond(chain: Chain, anchor: Address, submitter: Address): Promise<Found> {
