@@ -43,7 +43,7 @@ afterAll(async () => {
 });
 
 /** As a new process would: nothing is remembered but what is written down. */
-function start(): void {
+function start(blobs: typeof getBlob = getBlob): void {
   sender = createSender({
     chain: world.chain,
     signer: world.submitter.signer,
@@ -59,6 +59,7 @@ function start(): void {
       suite,
       deployments: world.embedded.deployments,
       putBlob: host.putBlob,
+      getBlob: blobs,
       checkpoint: host.checkpoint,
       now: () => Date.now(),
       onEvent: (event) => void events.push(event),
@@ -242,15 +243,90 @@ describe("anchored batches", () => {
     });
   });
 
-  it("stop when the chain has an entry that is not known here", async () => {
-    await database.query("DELETE FROM assay.anchor_batches");
+  const table = async (): Promise<readonly unknown[]> =>
+    (
+      await database.query(
+        `SELECT seq, kind, submitter, first_leaf, leaf_count, root, log_size, log_root, blob_sha256, prev, entry_hash, signature,
+           from_index, to_index, state, tx_hash, block_number FROM assay.anchor_batches ORDER BY seq`,
+      )
+    ).rows;
+  /** A new process, which remembers nothing of what it did not find. */
+  async function restart(blobs: typeof getBlob = getBlob): Promise<void> {
+    await sender.close();
+    events.length = 0;
+    start(blobs);
+  }
+
+  it("that the database lost are put back from the chain and their blobs, all or the latest, and go on", async () => {
+    await paid(1, "individual");
+    const before = await table();
+    expect(before.length).toBeGreaterThan(3);
+    for (const from of [0, 2]) {
+      await database.query("DELETE FROM assay.anchor_batches WHERE seq >= $1", [from]);
+      await restart();
+      await anchor.turn();
+      expect(await table()).toEqual(before);
+      expect(events).toEqual([{ type: "anchor_recovered", batches: before.length - from }]);
+    }
+    const [signed] = await paid(1);
+    if (!signed) throw new Error("No payment.");
+    await anchor.flush();
+    await until(() => posted(before.length));
+    expect(await isProved((await leafOf(signed)).execution)).toBe(true);
+  });
+
+  it("that were sent and are in no block are put back from the journal, and not signed differently", async () => {
+    const before = await table();
+    await world.chain.request("evm_setAutomine", [false]);
+    await paid(2);
+    await anchor.flush();
+    const sent = await table();
+    expect(sent).toHaveLength(before.length + 1);
+    await until(async () => sender.status().open === 1);
+    await world.chain.request("anvil_dropAllTransactions", []);
+    await database.query("DELETE FROM assay.anchor_batches WHERE seq >= 1");
+    await restart();
     await anchor.turn();
-    expect(events.at(-1)?.type).toBe("anchor_diverged");
+    const after = await table();
+    const hashes = (rows: readonly unknown[]): readonly unknown[] =>
+      rows.map((row) => (row as Record<string, unknown>)["entry_hash"]);
+    expect(hashes(after)).toEqual(hashes(sent));
+    await world.chain.request("evm_setAutomine", [true]);
+    await until(() => posted(before.length));
+  });
+
+  it.each<[string, () => Promise<unknown>, (() => Promise<Uint8Array | undefined>) | undefined]>([
+    ["when a blob is missing", () => Promise.resolve(), () => Promise.resolve(undefined)],
+    ["when a blob is another's", () => Promise.resolve(), () => Promise.resolve([...host.blobs.values()][0])],
+    ["when a leaf is not this ledger's", () => change(-1n), undefined],
+  ])("stop, and nothing is signed, when the chain has an entry that cannot be put back: %s", async (_, harm, blobs) => {
+    const last = (await table()).length - 1;
+    await until(() => posted(last));
+    const before = await table();
+    await harm();
+    await database.query("DELETE FROM assay.anchor_batches");
+    await restart(blobs);
     const [signed] = await paid(1, "individual");
     if (!signed) throw new Error("No payment.");
     const { leaf } = await leafOf(signed);
     await expect(anchor.prepareIndividual(leaf)).rejects.toMatchObject({ code: "anchor_diverged" });
+    await paid(1);
+    await anchor.flush();
+    expect(events.map(({ type }) => type)).toEqual(["anchor_diverged"]);
+    expect(await table()).toEqual([]);
+    if (blobs === undefined) await change(1n);
+    await restart();
+    await anchor.turn();
+    expect((await table()).slice(0, before.length)).toEqual(before);
   });
+
+  /** What a payment of a batch was, as if the log had another. */
+  const change = (by: bigint): Promise<unknown> =>
+    database.query(
+      `UPDATE assay.payments SET amount_atomic = amount_atomic + $1::numeric
+       WHERE log_index = (SELECT MIN(log_index) FROM assay.payments WHERE settlement = 'batch')`,
+      [by.toString()],
+    );
 });
 
 describe("a batch's blob", () => {

@@ -23,6 +23,8 @@ import {
 import type { BatchRow } from "./batches.ts";
 import { batchFault, decodeBatch, encodeBatch, entryHash, entryOf, treeOf } from "./entry.ts";
 import type { AnchorBatch, AnchorEntry, AnchorPlace } from "./entry.ts";
+import { recoverBatches } from "./recover.ts";
+import type { RecoverModules } from "./recover.ts";
 import { MAX_LEAVES } from "./tree.ts";
 import type { ReceiptLeaf } from "./tree.ts";
 
@@ -38,6 +40,8 @@ export type AnchorModules = {
   readonly deployments: Deployments;
   /** Stores a blob durably; its id is its SHA-256. */
   readonly putBlob: (bytes: Uint8Array) => Promise<void>;
+  /** A stored blob by its SHA-256, lower-case hex. Without it lost batches are not put back. */
+  readonly getBlob?: RecoverModules["getBlob"];
   /** A signed checkpoint of at least so many entries. */
   readonly checkpoint: (atLeast: number) => Promise<LogCheckpoint>;
   readonly now: () => number;
@@ -48,7 +52,9 @@ export type AnchorEvent =
   | { readonly type: "batch_built"; readonly seq: number; readonly leaves: number }
   | { readonly type: "batch_posted"; readonly seq: number; readonly transaction: Hex }
   | { readonly type: "batch_failed"; readonly seq: number; readonly code: string }
-  /** The chain has an entry of our submitter that this database does not know. Nothing is posted any more. */
+  /** Batches that the chain has and the database had lost were put back. */
+  | { readonly type: "anchor_recovered"; readonly batches: number }
+  /** The chain has an entry of our submitter that this database does not know, and none that it could be put back from. Nothing is posted any more. */
   | { readonly type: "anchor_diverged"; readonly head: Hex };
 
 export type AnchorOptions = {
@@ -84,6 +90,8 @@ const POST_GAS = 160_000n;
 const CHECKPOINT_EVERY_MS = 3_600_000;
 /** Batches looked at in one turn. */
 const MAX_PENDING = 256;
+/** How often lost batches are looked for while they are not found, milliseconds. */
+const RECOVER_EVERY_MS = 60_000;
 /** Posts of one submitter on their way at once: each reverts unless all before it are mined first. */
 const MAX_AHEAD = 32;
 
@@ -93,7 +101,7 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
   const { network } = deployments;
   const place: AnchorPlace = { chainId: deployments.chainId, contract: deployments.receiptAnchor };
   let queue: Promise<unknown> = Promise.resolve();
-  let diverged = false;
+  let diverged: { readonly head: Hex; readonly atMs: number } | undefined;
 
   /** One at a time: each entry names the one before it. */
   function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -159,17 +167,36 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
     return sender.submit({ jobId, to: place.contract, data: postData(row), gasLimit: POST_GAS });
   }
 
-  /** Posts what is built, looks what became of what was posted, and posts again what a chain took back. */
-  async function advance(): Promise<void> {
+  /**
+   * The number of the last batch that the chain has, -1 for none; undefined when it is not known here. Asked before anything
+   * is signed: an entry beside one that was forgotten contradicts it, and costs the bond once somebody sees it.
+   */
+  async function standing(): Promise<number | undefined> {
     const head = await readHead();
-    const onChain = head === ZERO ? undefined : await batchByHash(database, hexToBytes(head));
-    if (head !== ZERO && !onChain) {
-      if (!diverged) onEvent({ type: "anchor_diverged", head });
-      diverged = true;
-      return;
+    if (head === ZERO) return -1;
+    const known = await batchByHash(database, hexToBytes(head));
+    if (known) {
+      diverged = undefined;
+      return known.seq;
     }
-    diverged = false;
-    const settledUpTo = onChain?.seq ?? -1;
+    // Looking takes a while, and what is missing is not there a second later.
+    if (diverged?.head === head && now() - diverged.atMs < RECOVER_EVERY_MS) return undefined;
+    const { getBlob } = modules;
+    const batches = getBlob
+      ? await recoverBatches({ database, chain, signer, suite, network, place, getBlob, now }, head)
+      : 0;
+    if (batches > 0) {
+      onEvent({ type: "anchor_recovered", batches });
+      diverged = undefined;
+      return (await batchByHash(database, hexToBytes(head)))?.seq;
+    }
+    if (diverged?.head !== head) onEvent({ type: "anchor_diverged", head });
+    diverged = { head, atMs: now() };
+    return undefined;
+  }
+
+  /** Posts what is built, looks what became of what was posted, and posts again what a chain took back. */
+  async function advance(settledUpTo: number): Promise<void> {
     for (const row of await unposted(settledUpTo)) {
       const outcome = row.jobId === undefined ? undefined : await sender.outcome(row.jobId);
       if (row.seq <= settledUpTo) {
@@ -252,20 +279,19 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
     await build("batch", leaves, fromIndex, end, end);
   }
 
+  async function work(force: boolean): Promise<void> {
+    const settledUpTo = await standing();
+    if (settledUpTo === undefined) return;
+    await gather(force);
+    await advance(settledUpTo);
+  }
+
   return {
-    turn: () =>
-      inTurn(async () => {
-        if (!diverged) await gather(false);
-        await advance();
-      }),
-    flush: () =>
-      inTurn(async () => {
-        if (!diverged) await gather(true);
-        await advance();
-      }),
+    turn: () => inTurn(() => work(false)),
+    flush: () => inTurn(() => work(true)),
     prepareIndividual: (leaf) =>
       inTurn(async () => {
-        if (diverged)
+        if ((await standing()) === undefined)
           throw new AssayError("anchor_diverged", "The chain has an entry of this submitter that is not known here.", {
             hints: ["One key anchors for one ledger; use another submitter key."],
           });

@@ -177,6 +177,11 @@ export async function insertBatch(
   );
 }
 
+/** Takes away batches from a number on. */
+export async function deleteBatches(database: Queryable, network: Network, from: number): Promise<void> {
+  await database.query("DELETE FROM assay.anchor_batches WHERE network = $1 AND seq >= $2", [network, from]);
+}
+
 /** Notes which job posts a batch. */
 export async function markPosting(
   database: Queryable,

@@ -1,17 +1,16 @@
 import type { Hex } from "@assay/x402";
 import { SEARCH_BLOCKS, SEARCH_CHUNK_BLOCKS } from "./limits.ts";
-import type { ChainLog } from "./ports.ts";
 
 /** Looks from `head` back through `blocks` ({@link SEARCH_BLOCKS}), a part at a time, until `look` finds something. */
-export async function searchBack(
+export async function searchBack<T>(
   head: number,
-  look: (fromBlock: number, toBlock: number) => Promise<ChainLog | undefined>,
+  look: (fromBlock: number, toBlock: number) => Promise<T | undefined>,
   blocks = SEARCH_BLOCKS,
-): Promise<ChainLog | undefined> {
+): Promise<T | undefined> {
   const oldest = Math.max(0, head - blocks);
   for (let to = head; to >= oldest; to -= SEARCH_CHUNK_BLOCKS) {
     const found = await look(Math.max(oldest, to - SEARCH_CHUNK_BLOCKS + 1), to);
-    if (found) return found;
+    if (found !== undefined) return found;
   }
   return undefined;
 }

@@ -44,6 +44,8 @@ export type SettlerCallbacks = {
   readonly settleOutside?: SettleOutside;
   /** Stores a batch's blob durably. */
   readonly putBlob: (bytes: Uint8Array) => Promise<void>;
+  /** A stored blob by its SHA-256. */
+  readonly getBlob: (sha256: string) => Promise<Uint8Array | undefined>;
   /** A checkpoint of the log of at least so many entries. */
   readonly checkpoint: (atLeast: number) => Promise<LogCheckpoint>;
   readonly onEvent: (event: SettlerEvent) => void;
@@ -154,6 +156,7 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
             suite,
             deployments,
             putBlob: callbacks.putBlob,
+            getBlob: callbacks.getBlob,
             checkpoint: callbacks.checkpoint,
             now,
             onEvent,

@@ -18,6 +18,8 @@ export type StartOptions = SettlerSettings & {
   readonly nodeArgs?: readonly string[];
   /** Stores a batch's blob durably. */
   readonly putBlob: HostMethods["putBlob"];
+  /** A stored blob by its SHA-256: batches that the database lost are put back from it. Nothing is there when absent. */
+  readonly getBlob?: HostMethods["getBlob"];
   /** A checkpoint of the log of at least so many entries. */
   readonly checkpoint: HostMethods["checkpoint"];
   /** Logs that payments were settled, and answers where. The index of the log must have caught up by now. */
@@ -68,7 +70,7 @@ const CLOSE_GRACE_MS = 5_000;
  * Throws what the first start throws: `settler_running`, `settler_options_invalid`, database errors.
  */
 export async function startSettler(options: StartOptions): Promise<Settler> {
-  const { nodeArgs, putBlob, checkpoint, onSettled, settleOutside, onEvent } = options;
+  const { nodeArgs, putBlob, getBlob, checkpoint, onSettled, settleOutside, onEvent } = options;
   const settings: SettlerSettings = {
     databaseUrl: options.databaseUrl,
     rpcUrl: options.rpcUrl,
@@ -91,6 +93,7 @@ export async function startSettler(options: StartOptions): Promise<Settler> {
     });
     const methods: HostMethods = {
       putBlob,
+      getBlob: getBlob ?? (() => Promise.resolve(undefined)),
       checkpoint,
       writeSupplements: onSettled ?? (() => Promise.resolve([])),
       settleOutside: settleOutside ?? (() => Promise.reject(new TypeError("Nobody else settles."))),

@@ -14,6 +14,7 @@ import type { SettlementDraft } from "./supplements.ts";
 export type HostMethods = {
   readonly writeSupplements: (drafts: readonly SettlementDraft[]) => Promise<readonly number[]>;
   readonly putBlob: (bytes: Uint8Array) => Promise<void>;
+  readonly getBlob: (sha256: string) => Promise<Uint8Array | undefined>;
   readonly checkpoint: (atLeast: number) => Promise<LogCheckpoint>;
   readonly settleOutside: SettleOutside;
 };
@@ -60,6 +61,7 @@ export function serveSettler(wire: Wire, onFenced: () => void): { readonly close
           ? { settleOutside: async (request) => (await link.call("settleOutside", request)) as OutsideResult }
           : {}),
         putBlob: async (bytes) => void (await link.call("putBlob", bytes)),
+        getBlob: async (sha256) => (await link.call("getBlob", sha256)) as Uint8Array | undefined,
         checkpoint: async (atLeast) => (await link.call("checkpoint", atLeast)) as LogCheckpoint,
         onEvent(event) {
           link.note("event", event);

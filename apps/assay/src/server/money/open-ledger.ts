@@ -11,6 +11,7 @@ import { decodeRecord, describe } from "@assay/service-gateway";
 import { createDesk, createDeskChain, startSettler } from "@assay/service-ledger";
 import type { Desk, SettlementDraft, Settler } from "@assay/service-ledger";
 import type { EvmSuite } from "@assay/x402";
+import { blobIfThere } from "./blob-if-there.ts";
 import type { ChainPlace } from "./chain-place.ts";
 import { openFacilitator } from "./facilitate.ts";
 import type { FacilitatorSettings } from "./facilitate.ts";
@@ -132,6 +133,7 @@ async function openSettler(
     keys: { operator: accounts.settler.key, authorizer: accounts.authorizer.key, submitter: accounts.submitter.key },
     options: settling,
     putBlob: async (bytes) => void (await blobs.put(bytes)),
+    getBlob: (sha256) => blobIfThere(blobs, sha256),
     checkpoint: async (atLeast) => {
       const { size, root } = await log.checkpoint({ atLeast });
       return { size, root };
