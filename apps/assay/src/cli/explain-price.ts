@@ -36,9 +36,12 @@ async function explained(
   { required }: ParsedQuote,
 ): Promise<AssayError> {
   const { world } = cli;
+  if (error.code === "spend_over_hour")
+    return again(error, error.message, ["Allow more in an hour: --max-spend-hour AMOUNT.", ...error.hints]);
+  const lacks = error.code.endsWith("_insufficient_balance");
   const said = ["payment_required", "spend_asset_unknown", "spend_over_call"].includes(error.code);
   const [first] = required.accepts;
-  if (!said || !first) return error;
+  if (!(said || lacks) || !first) return error;
   const chain = await chainIfAny(gateway, world.interrupt).catch(() => undefined);
   const known = chain ? knownTokensOf(chain, gateway) : [];
   const prices = required.accepts.flatMap((one) => priceOf(one, known) ?? []);
@@ -54,6 +57,14 @@ async function explained(
     return again(error, `This costs at most ${textOf(price)}.`, [`Pay for it: add ${flagsFor(price)}.`, ...wallet]);
   }
   if (!price) return error;
+  if (lacks) {
+    const deposit = error.code.includes("batch_settlement") ? ", and a channel's deposit is several times that" : "";
+    return again(
+      error,
+      `The wallet has too little ${printable(price.symbol)}: this costs at most ${textOf(price)}${deposit}.`,
+      [chain?.development === true ? "Fill it: `assay wallet fund`." : "See what it has: `assay wallet show`."],
+    );
+  }
   return error.code === "spend_asset_unknown"
     ? again(error, `The price is at most ${textOf(price)}, and what may be spent is ${wanted}.`, [
         `Pay in ${printable(price.symbol)}: add ${flagsFor(price)}.`,
@@ -75,8 +86,8 @@ function flagsFor({ amount, symbol }: Price): string {
   return `--max-spend ${amount}${symbol === "USDC" ? "" : ` --asset ${printable(symbol)}`}`;
 }
 
-/** The same error in other words. */
-function again(error: AssayError, message: string, hints: readonly string[]): AssayError {
+/** The same error in other words: what a gateway answered stays what it answered. */
+export function again(error: AssayError, message: string, hints: readonly string[]): AssayError {
   const { code } = error;
   if (!(error instanceof GatewayError)) return new AssayError(code, message, { hints, cause: error });
   const { status, request, retryAfterMs } = error;

@@ -266,6 +266,36 @@ describe("wallet", () => {
     expect([right.code, right.out.trim()]).toEqual([0, expect.stringMatching(/^0x[0-9a-f]{64}$/)]);
   });
 
+  test("what it has is shown and filled without its passphrase", async () => {
+    const { out } = await home.run(["wallet", "new", "--passphrase", "--json"], {
+      randomBytes: (length) => new Uint8Array(randomBytes(length)),
+      ...withPassphrase("correct horse"),
+    });
+    const { address } = JSON.parse(out) as { readonly address: string };
+    const { fetch, asked } = gateway({
+      "GET /v1/chain": chain,
+      "POST /v1/chain/fund": { address, funded: money("1", "1"), balance: money("1", "1") },
+    });
+    expect((await run(["wallet", "show"], { fetch })).out).toContain(address);
+    expect((await run(["wallet", "fund", "--asset", "USDC"], { fetch })).code).toBe(0);
+    expect(asked.find(({ method }) => method === "POST")?.body).toMatchObject({ address });
+    writeFileSync(at("wallet.json"), "{");
+    const broken = await run(["wallet", "show"], { fetch, ...withPassphrase("correct horse") });
+    expect([broken.code, broken.err.includes("wallet_")]).toEqual([1, true]);
+  });
+
+  test("a faucet that is another's says where the money should go", async () => {
+    putWallet();
+    const { fetch } = gateway({ "GET /v1/chain": chain });
+    const refusing: Fetch = (url, init) =>
+      url.endsWith("/v1/chain/fund")
+        ? Promise.resolve(Response.json({ error: "No.", code: "operator_required", hints: [] }, { status: 403 }))
+        : fetch(url, init);
+    const { code, err } = await run(["wallet", "fund"], { fetch: refusing });
+    expect(code).toBe(13);
+    expect(err.replaceAll(/\s+/g, " ")).toMatch(/have them send something to 0x[0-9a-f]{40}/);
+  });
+
   test("export of a wallet without passphrase is for development chains of this machine, and has to be meant", async () => {
     putWallet();
     const development = gateway({ "GET /v1/chain": chain }).fetch;
@@ -377,6 +407,37 @@ describe("prices", () => {
     expect(asked).toHaveLength(2);
   });
 
+  test.each([
+    ["service:openings", "0.002 USDC an opening kept"],
+    ["service:audit", "0.002 USDC an audit"],
+    ["service:verification", "0.002 USDC a verification"],
+    ["service:storage", "0.002 USDC an upload"],
+  ])("of %s are of what is sold", async (subject, words) => {
+    const { fetch } = gateway({ [`PUT /v1/prices/${encodeURIComponent(subject)}`]: { ...shown, subject } });
+    expect((await run(["price", subject, "0.002"], { fetch })).out).toContain(words);
+  });
+
+  test("of proofs are not set, because nothing makes any, and one that is there is removed", async () => {
+    const { fetch, asked } = gateway({ "DELETE /v1/prices/service%3Aproving": true });
+    expect((await run(["price", "service:proving", "1"], { fetch })).code).toBe(2);
+    expect(asked).toEqual([]);
+    expect((await run(["price", "service:proving", "--remove"], { fetch })).code).toBe(0);
+  });
+
+  test("of what is free are no failure", async () => {
+    const fetch: Fetch = (url, init) =>
+      url.includes("/v1/prices")
+        ? Promise.resolve(Response.json({ error: "None.", code: "listing_not_found", hints: [] }, { status: 404 }))
+        : gateway({}).fetch(url, init);
+    const { code, out } = await run(["model", "price", "me/net"], { fetch });
+    expect([code, out]).toEqual([0, "model:me/net has no price: it is free.\n"]);
+    expect(JSON.parse((await run(["price", "me/net", "--json"], { fetch })).out)).toEqual({
+      subject: "model:me/net",
+      free: true,
+    });
+    expect((await run(["price", "me/net", "--remove"], { fetch })).code).toBe(1);
+  });
+
   test("one is removed", async () => {
     const { fetch, asked } = gateway({ "DELETE /v1/prices/model%3Ame%2Fnet": true });
     expect((await run(["model", "price", "me/net", "--remove", "--json"], { fetch })).out).toContain("model:me/net");
@@ -401,11 +462,46 @@ describe("payments, batches and the chain", () => {
     expect(asked).toHaveLength(4);
   });
 
-  test.each([["0x12"], ["all"], [`${HASH}00`]])("pay show %s is refused before anybody is asked", async (id) => {
-    const { fetch, asked } = gateway({});
-    expect((await run(["pay", "show", id], { fetch })).code).toBe(2);
-    expect(asked).toEqual([]);
+  test("pay show takes what lists show of an id, and only one payment", async () => {
+    const other = { ...payment, paymentId: `0x${"2".repeat(63)}3` };
+    const { fetch, asked } = gateway({
+      "GET /v1/payments?limit=200": { payments: [payment, other], next: null },
+      [`GET /v1/payments/${HASH}`]: payment,
+    });
+    const shown = await run(["pay", "show", "0x22222222…222222"], { fetch });
+    expect([shown.code, shown.out.includes(HASH)]).toEqual([0, true]);
+    expect((await run(["pay", "show", "0x22222222...222222"], { fetch })).code).toBe(0);
+    for (const [id, words] of [
+      ["0x22222222", "Several payments"],
+      ["0x33333333", "None of the latest 200"],
+      ["0x22222222…44", "None of the latest 200"],
+    ] as const) {
+      const { code, err } = await run(["pay", "show", id], { fetch });
+      expect([code, err.includes(words)]).toEqual([2, true]);
+    }
+    expect(asked.filter(({ path }) => path.endsWith(HASH))).toHaveLength(2);
   });
+
+  test("pay settle says when nothing was due, and counts", async () => {
+    const said = async (due: number, settled: number): Promise<string> =>
+      (
+        await run(["pay", "settle"], {
+          fetch: gateway({ "POST /v1/payments/settle": { due, settled, transactions: [] } }).fetch,
+        })
+      ).out;
+    expect(await said(0, 0)).toBe("Nothing was due.\n");
+    expect(await said(1, 1)).toBe("1 of 1 payment that was due is settled.\n");
+    expect(await said(2, 0)).toBe("0 of 2 payments that were due are settled.\n");
+  });
+
+  test.each([["0x12"], ["0x1234567"], ["all"], [`${HASH}00`]])(
+    "pay show %s is refused before anybody is asked",
+    async (id) => {
+      const { fetch, asked } = gateway({});
+      expect((await run(["pay", "show", id], { fetch })).code).toBe(2);
+      expect(asked).toEqual([]);
+    },
+  );
 
   test("an answer that is no payment is said to be none", async () => {
     const { fetch } = gateway({ [`GET /v1/payments/${HASH}`]: { ...payment, amount: 2000 } });
@@ -470,10 +566,15 @@ describe("a call that has a price", () => {
     maxTimeoutSeconds: 900,
     extra: { name: "USDC", version: "2" },
   };
+  /** What a price says beside the usual. */
+  let parts: Partial<NonNullable<ServiceClaims["price"]>> = {};
+  afterEach(() => {
+    parts = {};
+  });
   const claimsOf = ({ headers }: GatewayCall): Partial<ServiceClaims> => {
     const payload = parsePaymentHeader("payment-signature", headers.get("payment-signature") ?? "");
     return {
-      price: { amountAtomic: "2000", asset: "USDC", rateSource: "listing:00", unit: "1" },
+      price: { amountAtomic: "2000", asset: "USDC", rateSource: "listing:00", unit: "1", ...parts },
       payment: {
         payer: paymentParty(payload.payment, requirement).payer,
         paymentId: toHex(paymentIdOf(nobleEvmSuite, payload, requirement)),
@@ -487,7 +588,7 @@ describe("a call that has a price", () => {
   };
 
   /** A gateway with a conversation at 0.002 USDC. */
-  const priced = async (changes: Partial<PaymentRequirements> = {}, over: object = {}) => {
+  const priced = async (changes: Partial<PaymentRequirements> = {}, over: object = {}, refusal?: string) => {
     const paid: string[] = [];
     const { fetch, trust, now } = await makeTextGateway(
       {
@@ -497,12 +598,15 @@ describe("a call that has a price", () => {
           const header = call.headers.get("payment-signature");
           if (header !== null) {
             paid.push(header);
-            return undefined;
+            if (refusal === undefined) return undefined;
           }
           const accepts = [{ ...requirement, ...changes }];
           const required = { x402Version: 2 as const, resource: { url: `${URL_OF}${call.path}` }, accepts };
           return Response.json(
-            { error: { message: "Pay.", type: "x", param: null, code: "payment_required" }, code: "payment_required" },
+            {
+              error: { message: "Pay.", type: "x", param: null, code: (header && refusal) ?? "payment_required" },
+              code: (header && refusal) ?? "payment_required",
+            },
             { status: 402, headers: { "payment-required": encodePaymentRequired(nobleEvmSuite, required) } },
           );
         },
@@ -600,6 +704,41 @@ describe("a call that has a price", () => {
     expect([code, err.includes(expected), paid]).toEqual([exit, true, []]);
   });
 
+  test.each([
+    [
+      "permit2_insufficient_balance",
+      {},
+      "too little USDC: this costs at most 0.002 USDC. Fill it: `assay wallet fund`.",
+    ],
+    ["invalid_batch_settlement_evm_insufficient_balance", {}, "at most 0.002 USDC, and a channel's deposit is several"],
+  ])("a wallet that has too little: %s says what it costs and how to fill it", async (refusal, over, words) => {
+    putWallet();
+    const { chat, paid } = await priced({}, over, refusal);
+    const { code, err } = await chat("--max-spend", "1");
+    expect([code, paid.length > 0]).toEqual([12, true]);
+    expect(err.replaceAll(/\s+/g, " ")).toContain(words);
+  });
+
+  test("is shown by its receipt, with what it was for when that is more than one thing", async () => {
+    putWallet();
+    const { chat } = await priced();
+    const once = JSON.parse((await chat("--max-spend", "0.01", "--json")).out) as { readonly path: string };
+    const shown = await home.run(["receipt", "show", once.path]);
+    expect(shown.out).toMatch(/Price +2000 times 1 USDC\n +Payment +exact by 0x[0-9a-f]{40},\s+0x[0-9a-f]{64}/);
+    parts = {
+      unit: "1e-6",
+      rateSource: "parts",
+      parts: [
+        { amountAtomic: "1500", subject: "model:demo/chat", rateSource: "listing:00" },
+        { amountAtomic: "500", subject: "service:openings", rateSource: "listing:01" },
+      ],
+    };
+    const kept = JSON.parse((await chat("--max-spend", "0.01", "--json")).out) as { readonly path: string };
+    expect((await home.run(["receipt", "show", kept.path])).out.replaceAll(/\s+/g, " ")).toContain(
+      "Price 0.002 USDC: 0.0015 USDC for model:demo/chat, 0.0005 USDC for service:openings",
+    );
+  });
+
   test("without a wallet: exit 12, and the command that makes one", async () => {
     const { chat, paid } = await priced();
     const { code, err } = await chat("--max-spend", "1");
@@ -613,6 +752,7 @@ describe("a call that has a price", () => {
     expect((await chat(...args)).code).toBe(0);
     const second = await chat(...args);
     expect([second.code, second.err.includes("spend_over_hour"), paid.length]).toEqual([12, true, 1]);
+    expect(second.err).toContain("--max-spend-hour AMOUNT");
     writeFileSync(at("wallet.state.json"), "{");
     const third = await chat(...args);
     expect([third.code, third.err.includes("pay_state_invalid"), paid.length]).toEqual([1, true, 1]);

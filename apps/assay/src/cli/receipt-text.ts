@@ -2,6 +2,7 @@ import { bytesToHex } from "@assay/core";
 import { isDatatype } from "@assay/protocol";
 import { disclosed } from "@assay/receipts";
 import type { ReceiptView } from "@assay/receipts";
+import { formatUnits } from "@assay/x402";
 import { formatOutputs } from "../inputs/index.ts";
 import type { StoredReceipt } from "./receipt-store.ts";
 import { facts, formatTime, printable } from "./style.ts";
@@ -40,6 +41,7 @@ export function receiptText(view: ReceiptView, { id, path }: StoredReceipt, styl
     ["Request", `${claims.requestFields} fields under ${bytesToHex(claims.requestRoot)}`],
     ["Response", `${claims.responseFields} fields under ${bytesToHex(claims.responseRoot)}`],
     ...(view.service ? ([["Served by", printable(view.service.statement.header.issuer)]] as const) : []),
+    ...priceRows(view),
     ["Log", logWords(view)],
     ["Supplements", view.supplements.map(({ claims: of }) => of.kind).join(", ") || "none"],
   ];
@@ -68,6 +70,32 @@ export function receiptText(view: ReceiptView, { id, path }: StoredReceipt, styl
     style.faint("This is what it says. Whether it holds:"),
     `  assay verify ${path}`,
   ].join("\n");
+}
+
+/** What the gateway says that was charged and paid, and for what. */
+function priceRows({ service }: ReceiptView): readonly (readonly [string, string])[] {
+  const { price, payment } = service?.claims ?? {};
+  if (!price) return [];
+  const parts = price.parts?.map((part) => `${amountWords(price, part)} for ${printable(part.subject)}`);
+  return [
+    ["Price", `${amountWords(price, price)}${parts ? `: ${parts.join(", ")}` : ""}`],
+    ...(payment
+      ? ([["Payment", printable(`${payment.scheme} by ${payment.payer}, ${payment.paymentId}`)]] as const)
+      : []),
+  ];
+}
+
+type Price = NonNullable<NonNullable<ReceiptView["service"]>["claims"]["price"]>;
+
+/** An amount times its unit, where that is a power of ten: `0.002 USDC`. */
+function amountWords({ unit, asset }: Price, { amountAtomic }: { readonly amountAtomic: string }): string {
+  const decimals = unit === undefined ? undefined : /^1e-(\d{1,2})$/.exec(unit)?.[1];
+  const isNumber = /^\d{1,78}$/.test(amountAtomic);
+  const amount =
+    decimals !== undefined && isNumber
+      ? formatUnits(BigInt(amountAtomic), Number(decimals))
+      : `${amountAtomic}${unit === undefined ? "" : ` times ${unit}`}`;
+  return printable(`${amount} ${asset}`);
 }
 
 function tensorText(

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { bytesToHex, isAssayError } from "@assay/core";
+import { bytesToHex, isAssayError, parseJson } from "@assay/core";
 import { openKeystore } from "@assay/driver-crypto";
 import { addressOf, decryptKey, encryptKey, evmSigner } from "@assay/driver-chain";
 import type { Address, EvmSigner } from "@assay/x402";
@@ -50,6 +50,22 @@ async function walletText(world: World): Promise<string> {
   throw cliError("wallet_missing", "This home has no wallet to pay with.", {
     hints: ["Make one: `assay wallet new`."],
   });
+}
+
+/**
+ * The address of this home's wallet, as its file says it: whoever may change the file may change the wallet, and nothing is
+ * signed by it. One that says none is opened. Throws what {@link openWallet} throws.
+ */
+export async function walletAddress(world: World): Promise<Address> {
+  const text = await walletText(world);
+  let address: unknown;
+  try {
+    ({ address } = parseJson(new TextEncoder().encode(text), { maxBytes: MAX_WALLET_BYTES }) as { address?: unknown });
+  } catch {
+    // What is wrong with the file is said by opening it.
+  }
+  const known = typeof address === "string" ? /^(?:0x)?([0-9a-f]{40})$/i.exec(address)?.[1] : undefined;
+  return known === undefined ? (await openWallet(world)).address : `0x${known.toLowerCase()}`;
 }
 
 /**

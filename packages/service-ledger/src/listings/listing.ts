@@ -65,11 +65,11 @@ const MEASURED: Readonly<Record<"model" | (typeof SERVICES)[number], readonly Ra
   proving: [],
 };
 const RATE_WORDS: Readonly<Record<Rate, string>> = {
-  perCall: "a call",
-  perMillionInputTokens: "tokens",
-  perMillionOutputTokens: "tokens",
-  perSecond: "a second",
-  perGigabyteDay: "a gigabyte and day",
+  perCall: "the call",
+  perMillionInputTokens: "the token",
+  perMillionOutputTokens: "the token",
+  perSecond: "the second",
+  perGigabyteDay: "the gigabyte and day",
 };
 
 /**
@@ -90,8 +90,8 @@ export function assertSold(listing: Listing): void {
   const wrong = RATES.find((rate) => listing[rate] !== undefined && !MEASURED[what].includes(rate));
   if (wrong !== undefined)
     refuse(
-      `${what === "model" ? "A model" : listing.subject} cannot be priced by ${RATE_WORDS[wrong]}: that is not measured of it.`,
-      `It can by ${[...new Set(MEASURED[what].map((rate) => RATE_WORDS[rate]))].join(", ")}.`,
+      `${what === "model" ? "A model" : listing.subject} is not sold by ${RATE_WORDS[wrong]}: that is not measured of it.`,
+      `It is by ${[...new Set(MEASURED[what].map((rate) => RATE_WORDS[rate]))].join(", by ")}.`,
     );
   if (what === "openings" && (listing.payees?.length ?? 0) > 0)
     refuse(

@@ -167,16 +167,16 @@ describe("the price list", () => {
 
   it.each<[string, Partial<Listing>, RegExp]>([
     ["proofs, which nothing here makes", { subject: "service:proving", perCall: "1" }, /Nothing here makes proofs/],
-    ["an opening by the day", { subject: "service:openings", perGigabyteDay: "1" }, /a gigabyte and day/],
-    ["an opening by the second", { subject: "service:openings", perSecond: "1" }, /a second/],
+    ["an opening by the day", { subject: "service:openings", perGigabyteDay: "1" }, /the gigabyte and day/],
+    ["an opening by the second", { subject: "service:openings", perSecond: "1" }, /the second/],
     [
       "an opening with payees",
       { subject: "service:openings", perCall: "1", payees: [{ address: address(1), basisPoints: 1 }] },
       /payees/,
     ],
-    ["storage by the token", { subject: "service:storage", perMillionInputTokens: "1" }, /tokens/],
-    ["an audit by the day", { subject: "service:audit", perGigabyteDay: "1" }, /a gigabyte and day/],
-    ["a model by the day", { perGigabyteDay: "1", perCall: "1" }, /^A model cannot/],
+    ["storage by the token", { subject: "service:storage", perMillionInputTokens: "1" }, /the token/],
+    ["an audit by the day", { subject: "service:audit", perGigabyteDay: "1" }, /the gigabyte and day/],
+    ["a model by the day", { perGigabyteDay: "1", perCall: "1" }, /^A model is not sold/],
   ])("refuses a price that nobody would be asked for: %s", async (_what, wrong, words) => {
     const listings = await openListings(memory(), options);
     await expect(listings.put({ ...base, ...wrong })).rejects.toThrow(

@@ -3,7 +3,7 @@ import type { PaymentDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withGateway } from "../gateway.ts";
-import type { GatewayFlags } from "../gateway.ts";
+import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson, moneyText, stateText } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
 import { facts, formatTime, printable, table } from "../style.ts";
@@ -52,12 +52,12 @@ export async function list(cli: Cli, flags: PayListFlags): Promise<number> {
 
 /** `assay pay show ID`. */
 export async function show(cli: Cli, flags: GatewayFlags, id: string): Promise<number> {
-  return one(cli, flags, "GET", `/v1/payments/${paymentId(id)}`);
+  return one(cli, flags, "GET", id, "");
 }
 
 /** `assay pay retry ID`: one that was given up is settled again. */
 export async function retry(cli: Cli, flags: GatewayFlags, id: string): Promise<number> {
-  return one(cli, flags, "POST", `/v1/payments/${paymentId(id)}/retry`);
+  return one(cli, flags, "POST", id, "/retry");
 }
 
 /** `assay pay settle`: what is due is settled now. */
@@ -71,7 +71,9 @@ export async function settle(cli: Cli, flags: GatewayFlags): Promise<number> {
   output.answer(
     () =>
       [
-        `${done.settled} of ${done.due} payments that were due are settled.`,
+        done.due === 0
+          ? "Nothing was due."
+          : `${done.settled} of ${done.due} payment${done.due === 1 ? "" : "s"} that ${done.due === 1 ? "was" : "were"} due ${done.settled === 1 ? "is" : "are"} settled.`,
         ...done.transactions.map((hash) => `  ${hash}`),
       ].join("\n"),
     () => asJson(done),
@@ -79,11 +81,20 @@ export async function settle(cli: Cli, flags: GatewayFlags): Promise<number> {
   return EXIT.done;
 }
 
-async function one(cli: Cli, flags: GatewayFlags, method: "GET" | "POST", path: string): Promise<number> {
+async function one(
+  cli: Cli,
+  flags: GatewayFlags,
+  method: "GET" | "POST",
+  id: string,
+  action: "" | "/retry",
+): Promise<number> {
   const { world, output } = cli;
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
-    client.admin({ method, path, signal: world.interrupt }),
-  );
+  const { interrupt: signal } = world;
+  const wanted = wantedPayment(id);
+  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
+    const full = typeof wanted === "string" ? wanted : await findPayment(client, wanted, id, signal);
+    return client.admin({ method, path: `/v1/payments/${full}${action}`, signal });
+  });
   const payment = read(paymentDocument, answer, "payment");
   const { style } = output;
   output.answer(
@@ -113,10 +124,40 @@ function rowsOf(payment: PaymentDocument, { output }: Cli): (readonly [string, s
   ];
 }
 
-function paymentId(text: string): string {
+/** How ids are shown in lists: their beginning and their end. */
+type ShortId = { readonly begins: string; readonly ends: string };
+
+/** Digits of a beginning at least: fewer would find what was not meant. */
+const SHORT_ID = /^(0x[0-9a-f]{8,63})(?:(?:…|\.\.\.)([0-9a-f]{1,32}))?$/;
+/** Payments that are looked through for a short id: the latest. */
+const LOOKED_THROUGH = 200;
+
+/** A payment's id, whole or as lists show it. */
+function wantedPayment(text: string): string | ShortId {
   const id = text.toLowerCase();
   if (/^0x[0-9a-f]{64}$/.test(id)) return id;
+  const [, begins, ends = ""] = SHORT_ID.exec(id) ?? [];
+  if (begins !== undefined) return { begins, ends };
   throw cliError("usage_invalid", `${JSON.stringify(text)} is no payment id.`, {
-    hints: ["It is 0x and 64 hexadecimal digits, as receipts and `assay pay ls --json` show it."],
+    hints: ["It is 0x and 64 hexadecimal digits, of which the first 8 are enough. List them: `assay pay ls`."],
   });
+}
+
+async function findPayment(
+  client: Pick<Gateway["client"], "admin">,
+  { begins, ends }: ShortId,
+  text: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const answer = await client.admin({ method: "GET", path: `/v1/payments?limit=${LOOKED_THROUGH}`, signal });
+  const { payments } = read(paymentList, answer, "list of payments");
+  const [found, another] = payments.filter(({ paymentId }) => paymentId.startsWith(begins) && paymentId.endsWith(ends));
+  if (found && !another) return found.paymentId;
+  throw cliError(
+    "usage_invalid",
+    another
+      ? `Several payments begin with ${printable(text)}.`
+      : `None of the latest ${LOOKED_THROUGH} payments is ${printable(text)}.`,
+    { hints: ["Give all of its id, as `assay pay ls --json` shows it."] },
+  );
 }

@@ -1,3 +1,4 @@
+import { isAssayError } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { listingDocument, listingList, read } from "@assay/sdk";
 import type { ListingDocument } from "@assay/sdk";
@@ -65,9 +66,22 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
     return EXIT.done;
   }
   const body = amount === undefined ? undefined : bodyOf(flags, amount);
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
-    client.admin(body === undefined ? { method: "GET", path, signal } : { method: "PUT", path, body, signal }),
-  );
+  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
+    if (body !== undefined) return client.admin({ method: "PUT", path, body, signal });
+    try {
+      return await client.admin({ method: "GET", path, signal });
+    } catch (error) {
+      if (isAssayError(error) && error.code === "listing_not_found") return undefined;
+      throw error;
+    }
+  });
+  if (answer === undefined) {
+    output.answer(
+      () => `${printable(subject)} has no price: it is free.`,
+      () => ({ subject, free: true }),
+    );
+    return EXIT.done;
+  }
   const listing = read(listingDocument, answer, "price");
   output.answer(
     () => [output.style.strong(printable(listing.subject)), "", facts(rowsOf(listing), output.style)].join("\n"),
@@ -160,12 +174,20 @@ function rowsOf(listing: ListingDocument): (readonly [string, string])[] {
   ];
 }
 
+/** What one call of each service is called. */
+const ONE: Readonly<Record<string, string>> = {
+  "service:storage": "an upload",
+  "service:openings": "an opening kept",
+  "service:verification": "a verification",
+  "service:audit": "an audit",
+};
+
 /** A price in words: `0.002 USDC a call`. */
 export function priceWords(listing: ListingDocument): string {
   const asset = printable(listing.asset);
   const { perMillionInputTokens: input, perMillionOutputTokens: out } = listing;
   const parts = [
-    ...(listing.perCall === undefined ? [] : [`${listing.perCall} ${asset} a call`]),
+    ...(listing.perCall === undefined ? [] : [`${listing.perCall} ${asset} ${ONE[listing.subject] ?? "a call"}`]),
     ...(input === undefined ? [] : [`${input} ${asset} a million tokens${input === out ? "" : " in"}`]),
     ...(out === undefined || input === out ? [] : [`${out} ${asset} a million tokens out`]),
     ...(listing.perSecond === undefined ? [] : [`${listing.perSecond} ${asset} a second`]),

@@ -129,10 +129,17 @@ export async function refresh(
     anchors: (after.bundle.anchors?.length ?? 0) - (before.bundle.anchors?.length ?? 0),
   };
   output.answer(
-    () => `${path}\n${gained.supplements} more statements about it, ${gained.anchors} more anchors.`,
+    () =>
+      gained.supplements + gained.anchors === 0
+        ? `${path}\nNothing is known of it that it does not have.`
+        : `${path}\n${counted(gained.supplements, "more statement")} about it, ${counted(gained.anchors, "more anchor")}.`,
     () => ({ path, receiptId: stored.id, ...gained }),
   );
   return EXIT.done;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 export const EXPORT_FORMATS = ["receipt", "json", "tlog-proof", "cose", "air"] as const;

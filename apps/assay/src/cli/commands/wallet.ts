@@ -1,5 +1,5 @@
-import { bytesToHex } from "@assay/core";
-import type { JsonValue } from "@assay/core";
+import { bytesToHex, isAssayError } from "@assay/core";
+import type { AssayError, JsonValue } from "@assay/core";
 import { createChain, createSender, isLoopbackUrl, memoryJournal } from "@assay/driver-chain";
 import { approvalData, createChainReader, fundDocument, read } from "@assay/sdk";
 import type { ChainReader, KeptChannel } from "@assay/sdk";
@@ -7,6 +7,7 @@ import { formatUnits, fromHex, parseUnits, PERMIT2 } from "@assay/x402";
 import type { Address } from "@assay/x402";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
+import { again } from "../explain-price.ts";
 import { withGateway } from "../gateway.ts";
 import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson, moneyText } from "../money-text.ts";
@@ -14,7 +15,7 @@ import { cliError } from "../render-error.ts";
 import { chainIfAny, guardWallet, payStore, startedChain, tokenOf, tokensOf } from "../spend.ts";
 import type { KnownToken } from "../spend.ts";
 import { facts, printable, table } from "../style.ts";
-import { makeWallet, openWallet, walletPath } from "../wallet.ts";
+import { makeWallet, openWallet, walletAddress, walletPath } from "../wallet.ts";
 
 export type NewFlags = { readonly passphrase: boolean };
 export type FundFlags = GatewayFlags & { readonly asset?: string; readonly amount?: string };
@@ -67,7 +68,7 @@ type Holding = {
 /** `assay wallet show`: the address, and what it has on the gateway's chain. */
 export async function show(cli: Cli, flags: GatewayFlags): Promise<number> {
   const { world, output } = cli;
-  const { address } = await openWallet(world);
+  const address = await walletAddress(world);
   const { channels } = await payStore(world).update((state) => ({ channels: [...state.channels] }));
   const seen = await withGateway(cli, flags, async (gateway) => {
     const chain = await chainIfAny(gateway, world.interrupt);
@@ -156,7 +157,7 @@ function channelTable({ output }: Cli, channels: readonly KeptChannel[], holding
 /** `assay wallet fund`: from the faucet of the gateway's development chain. */
 export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
   const { world, output } = cli;
-  const { address } = await openWallet(world);
+  const address = await walletAddress(world);
   if (flags.amount !== undefined && flags.asset === undefined) {
     throw cliError("usage_invalid", "An amount is of an asset.", { hints: ["Name it: --asset USDC."] });
   }
@@ -177,12 +178,9 @@ export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
     const given = [];
     for (const [asset, amount] of wanted) {
       output.progress(`asking for ${amount} ${asset}`);
-      const body = { address, asset, amount };
-      const answer = await gateway.client.admin({
-        method: "POST",
-        path: "/v1/chain/fund",
-        body,
-        signal: world.interrupt,
+      const request = { method: "POST", path: "/v1/chain/fund", body: { address, asset, amount } } as const;
+      const answer = await gateway.client.admin({ ...request, signal: world.interrupt }).catch((error: unknown) => {
+        throw isAssayError(error) && error.code === "operator_required" ? notOurs(error, address) : error;
       });
       given.push(read(fundDocument, answer, "account of what was given"));
     }
@@ -198,6 +196,10 @@ export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
     () => ({ address, funded: funded.map((one) => asJson(one)) }),
   );
   return EXIT.done;
+}
+
+function notOurs(error: AssayError, address: Address): AssayError {
+  return again(error, error.message, [`The faucet is its operator's: have them send something to ${address}.`]);
 }
 
 function usualOf(asset: string): string {
