@@ -273,7 +273,8 @@ def authorization_moved(chain: Chain, claim: Mapping[int, str], logs: list[Log])
 def judge_moved(chain: Chain, claim: Mapping[int, str], receipt: Mapping[str, Any], service_digest: bytes, transaction: str) -> Result:
     """Section 8.1, Settlement, on a chain: `exact` and `upto`."""
     logs: list[Log] = receipt["logs"]
-    events = [e for log in logs if (e := settled_event(log, chain.payment_batcher)) and e.payment_id == claim[2].lower()]
+    places = [(i, e) for i, log in enumerate(logs) if (e := settled_event(log, chain.payment_batcher))]
+    events = [e for _, e in places if e.payment_id == claim[2].lower()]
     event = next((e for e in events if e.ok), None)
     if event:
         compared = (
@@ -286,6 +287,10 @@ def judge_moved(chain: Chain, claim: Mapping[int, str], receipt: Mapping[str, An
         for what, stated, found in compared:
             if stated.lower() != found:
                 return failed(f"payment_{what}_mismatch", f"the chain has another {what.replace('_', ' ')} of the payment: {found}")
+        end = next(i for i, e in places if e is event)
+        start = max((i for i, _ in places if i < end), default=-1) + 1
+        if not any(is_transfer(log, claim) for log in logs[start:end]):
+            return failed("payment_not_settled", f"the batcher says so in {transaction}, and the token did not move")
         return Result("pass", "payment_settled", f"in {transaction}, block {receipt['block']}, for this receipt, {NODE}")
     authorized = authorization_moved(chain, claim, logs)
     own_nonce = authorized is True
@@ -328,8 +333,13 @@ def judge_transaction(chain: Chain, paid: Paid, claim: Mapping[int, str], transa
     if not receipt["ok"]:
         return failed("payment_reverted", f"{transaction} reverted")
     if claim[3] == "batch-settlement":
-        return judge_claimed(chain, claim, receipt, transaction)
-    return judge_moved(chain, claim, receipt, paid.service_digest or b"", transaction)
+        result = judge_claimed(chain, claim, receipt, transaction)
+    else:
+        result = judge_moved(chain, claim, receipt, paid.service_digest or b"", transaction)
+    if result.result != "pass":
+        return result
+    above = max(0, quantity(chain.request("eth_blockNumber", [])) - receipt["block"])
+    return result._replace(detail=f"{result.detail}; blocks above it: {above}")
 
 
 def settle_on_chain(chain: Chain, paid: Paid, claim: Mapping[int, str]) -> Result:

@@ -349,8 +349,14 @@ def settled(ok: int = 1, **changes: Any) -> dict[str, Any]:
     return log(address("ba"), [ac.SETTLED, v["id"], v["receipt"], padded(v["payer"])], b"".join(map(evm.word, words)))
 
 
+def moved_log(**changes: Any) -> dict[str, Any]:
+    v = {"token": CLAIM[6], "payer": CLAIM[1], "payTo": CLAIM[8], "amount": int(CLAIM[5])} | changes
+    return log(v["token"], [ac.MOVED, padded(v["payer"]), padded(v["payTo"])], evm.word(v["amount"]))
+
+
 def receipt(*logs: Any, **changes: Any) -> dict[str, Any]:
-    good = {"transactionHash": BODY["transaction"], "status": "0x1", "to": address("ba"), "blockNumber": "0x7", "logs": list(logs)}
+    ordered = [one | {"logIndex": hex(i)} if type(one.get("logIndex")) is str else one for i, one in enumerate(logs)]
+    good = {"transactionHash": BODY["transaction"], "status": "0x1", "to": address("ba"), "blockNumber": "0x7", "logs": ordered}
     return good | changes
 
 
@@ -371,9 +377,19 @@ class Asked(unittest.TestCase):
         self.assertEqual(found[0], (result, code))
 
     def test_settled(self) -> None:
-        self.payment("payment_settled", "pass", settled())
-        self.payment("payment_settled", "pass", settled(), settled(ok=0, id="0x" + "12" * 32))
-        self.payment("payment_not_settled", "fail", settled(ok=0))
+        moved = moved_log()
+        self.payment("payment_settled", "pass", moved, settled())
+        self.payment("payment_settled", "pass", settled(id="0x" + "12" * 32), moved, settled(), settled(ok=0, id="0x" + "13" * 32))
+        with node(lambda method, _: (self.state | {"eth_getTransactionReceipt": receipt(moved, settled())}).get(method)) as url:
+            result = ac.payment_row(PAID, ac.read_chain(url, TRUSTED))
+        self.assertIn("as the asked node says; blocks above it: 9", result.detail if result else "")
+        # A batcher that says what the token does not: no transfer, another one, or another payment's.
+        self.payment("payment_not_settled", "fail", settled())
+        for change in ({"token": address("99")}, {"payer": address("99")}, {"payTo": address("99")}, {"amount": 1}):
+            self.payment("payment_not_settled", "fail", moved_log(**change), settled())
+        self.payment("payment_not_settled", "fail", settled(), moved)
+        self.payment("payment_not_settled", "fail", moved, settled(id="0x" + "12" * 32), settled())
+        self.payment("payment_not_settled", "fail", moved, settled(ok=0))
         self.payment("payment_not_settled", "fail", settled(ok=2))
         self.payment("payment_not_settled", "fail", settled() | {"address": address("bb")})
         self.payment("payment_not_settled", "fail", settled() | {"data": "0x"})
@@ -388,7 +404,7 @@ class Asked(unittest.TestCase):
 
     def test_found_by_its_event(self) -> None:
         unstated = replace(PAID, settlements=[])
-        answers = {"eth_getLogs": [settled()], "eth_getTransactionReceipt": receipt(settled()), "eth_call": "0x"}
+        answers = {"eth_getLogs": [settled()], "eth_getTransactionReceipt": receipt(moved_log(), settled()), "eth_call": "0x"}
         self.assertEqual(self.judged(unstated, **answers)[0], ("pass", "payment_settled"))
         self.assertEqual(self.judged(unstated, eth_call="0x")[0], ("inconclusive", "payment_unsettled"))
         odd = replace(unstated, claim=CLAIM | {2: "0x1234"})

@@ -10,7 +10,7 @@ import { EMPTY_TRUST, viewReceipt } from "@assay/receipts";
 import type { OpenMap, ReceiptView } from "@assay/receipts";
 import { makeReceipt } from "@assay/testkit";
 import type { Hex } from "@assay/x402";
-import { encodeFunctionData } from "viem";
+import { encodeAbiParameters, encodeEventTopics, encodeFunctionData, parseAbiParameters } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createAnchor } from "../anchor/anchor.ts";
 import { anchorProof, showBatch } from "../reports/batches.ts";
@@ -20,7 +20,7 @@ import { rowById } from "../settle/rows.ts";
 import { transactionSender } from "../settle/sender.ts";
 import { settlementDraft } from "../settle/supplements.ts";
 import { memoryHost } from "../settle/testing/host.ts";
-import { charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
+import { account, charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
 import type { Account, Signed, World } from "../settle/testing/world.ts";
 import { createAnchorCheck, createChainChecks } from "./chain-checks.ts";
 
@@ -140,11 +140,14 @@ describe("the payment of a receipt", () => {
     const transaction = await settle();
     expect(await checks().payment(view, context)).toMatchObject({ status: "pass", code: "payment_settled" });
     const stated = withSupplement(view, settlementOf(view, transaction));
-    expect(await checks().payment(stated, context)).toMatchObject({
-      status: "pass",
-      code: "payment_settled",
-      facts: { transaction },
-    });
+    for (const blocksAbove of ["0", "1"]) {
+      expect(await checks().payment(stated, context)).toMatchObject({
+        status: "pass",
+        code: "payment_settled",
+        facts: { transaction, blocksAbove },
+      });
+      await world.chain.request("anvil_mine", ["0x1"]);
+    }
   });
 
   it.each([
@@ -218,6 +221,37 @@ describe("the payment of a receipt", () => {
     const transaction = await send(world, world.operator.address, to, data);
     const stated = withSupplement(view, settlementOf(view, transaction));
     expect(await checks().payment(stated, context)).toMatchObject({ status: "fail", code: "payment_not_settled" });
+  });
+
+  it("is not what a batcher says that moved nothing", async () => {
+    const { view } = await paidReceipt();
+    const claim = view.service?.claims.payment;
+    if (!claim) throw new Error("The receipt names no payment.");
+    // A contract that logs what it is told to, which an operator may put into the trust file as well as any other.
+    const forger = account().address;
+    await world.chain.request("anvil_setCode", [forger, "0x365f5f376060356040356020355f35608036036080a400"]);
+    const event = {
+      paymentId: claim.paymentId as Hex,
+      receiptDigest: `0x${bytesToHex(view.service?.statement.digest ?? new Uint8Array())}`,
+      payer: claim.payer as Hex,
+    } as const;
+    const topics = encodeEventTopics({ abi: paymentBatcher.abi, eventName: "PaymentSettled", args: event });
+    const told = encodeAbiParameters(parseAbiParameters("address, address, uint256, bool, bytes"), [
+      claim.asset as Hex,
+      (claim.payTo ?? "0x") as Hex,
+      BigInt(claim.amountAtomic),
+      true,
+      "0x",
+    ]);
+    const data = `0x${[...topics, told].map((part) => String(part).slice(2)).join("")}` as const;
+    await send(world, world.operator.address, forger, data);
+    const trusting = checks({ ...world.embedded.deployments, paymentBatcher: forger });
+    expect(await trusting.payment(view, context)).toMatchObject({
+      status: "fail",
+      code: "payment_not_settled",
+      message: expect.stringContaining("the token did not move") as unknown,
+    });
+    expect(await checks().payment(view, context)).toMatchObject({ code: "payment_unsettled" });
   });
 
   it("is stated by a supplement that is the same each time", async () => {

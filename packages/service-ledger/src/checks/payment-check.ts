@@ -63,9 +63,13 @@ async function judge(
       transaction,
     });
   if (!receipt.ok) return outcome("fail", "payment_reverted", "The transaction reverted.", { transaction });
-  return claim.scheme === "batch-settlement"
+  const found = await (claim.scheme === "batch-settlement"
     ? checkClaimed(tools, claim, receipt)
-    : checkMoved(tools, claim, receipt, serviceDigest);
+    : checkMoved(tools, claim, receipt, serviceDigest));
+  if (found.status !== "pass") return found;
+  // A block that is new may be taken back: how many are above it is the reader's to judge.
+  const above = Math.max(0, (await tools.reads.blockNumber()) - receipt.blockNumber);
+  return { ...found, facts: { ...found.facts, blocksAbove: String(above) } };
 }
 
 /** The latest transaction of the batcher that settled the payment. */
@@ -110,12 +114,12 @@ async function checkMoved(
 ): Promise<CheckOutcome> {
   const { deployments, suite } = tools;
   const facts = { transaction: receipt.transaction, block: String(receipt.blockNumber) };
-  const events = receipt.logs
-    .filter(({ address }) => address === deployments.paymentBatcher)
-    .flatMap((log) => settledEvent(log) ?? [])
-    .filter(({ paymentId }) => paymentId === claim.paymentId);
-  const event = events.find(({ ok }) => ok);
-  if (event) {
+  const events = settlingsIn(receipt.logs, deployments.paymentBatcher).filter(
+    ({ event: { paymentId } }) => paymentId === claim.paymentId,
+  );
+  const settled = events.find(({ event: { ok } }) => ok);
+  if (settled) {
+    const { event, before } = settled;
     const compared: readonly (readonly [code: string, what: string, stated: string, found: string])[] = [
       ["payment_payer_mismatch", "payer", claim.payer, event.payer],
       ["payment_asset_mismatch", "asset", claim.asset, event.token],
@@ -128,6 +132,9 @@ async function checkMoved(
       const [code, what, stated, found] = other;
       return outcome("fail", code, `The chain has another ${what} of the payment.`, { ...facts, stated, found });
     }
+    // Whoever runs a gateway may run its batcher too, and names it in the trust file: the token has to have moved.
+    if (!before.some((log) => isTransfer(log, claim)))
+      return outcome("fail", "payment_not_settled", "The batcher says so, and the token did not move.", facts);
     return outcome("pass", "payment_settled", "The chain has the payment, and the payment names this receipt.", {
       ...facts,
       payer: claim.payer,
@@ -155,6 +162,19 @@ async function checkMoved(
   if (receipt.logs.some((log) => isTransfer(log, claim)))
     return outcome("inconclusive", "payment_unlinked", "The amount moved, and nothing says by which payment.", facts);
   return outcome("fail", "payment_not_settled", "That transaction does not move the payment.", facts);
+}
+
+/** The batcher's events, each with the logs since the one before: what the settling of that payment alone has logged. */
+function settlingsIn(logs: readonly Log[], batcher: Address) {
+  const out: { readonly event: NonNullable<ReturnType<typeof settledEvent>>; readonly before: readonly Log[] }[] = [];
+  let from = 0;
+  for (const [i, log] of logs.entries()) {
+    const event = log.address === batcher ? settledEvent(log) : undefined;
+    if (!event) continue;
+    out.push({ event, before: logs.slice(from, i) });
+    from = i + 1;
+  }
+  return out;
 }
 
 function usedNonce(log: Log, claim: Claim): Hex | undefined {
