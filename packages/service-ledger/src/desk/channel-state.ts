@@ -35,6 +35,8 @@ export type ChannelState = {
   promisedUntilMs: number;
   /** When the chain was asked of it last by this process; undefined when never. */
   lookedAtMs: number | undefined;
+  /** What the chain said then that it holds, less what its payer wants back; undefined when it was never asked here. */
+  onChain: bigint | undefined;
   /** When it was last looked up whether payments of the payer failed. */
   standingAtMs: number;
 };
@@ -85,6 +87,7 @@ function createChannelState(): ChannelState {
     promisedUntilMs: 0,
     standingAtMs: 0,
     lookedAtMs: undefined,
+    onChain: undefined,
     charged: () => base + pending,
     charge(amountAtomic) {
       pending += amountAtomic;

@@ -232,6 +232,33 @@ describe("a deposit", () => {
     opened(await pay(deposit(1_000_000n, CAP)));
   });
 
+  it("without a chain counts with all of those before, also of other channels and other payers", async () => {
+    const limits = { maxUnsettledPerPayer: { USDC: 3n * DEPOSIT }, maxUnsettledOnTrust: { USDC: 4n * DEPOSIT } };
+    const limited = await open({ over: shop, options: limits });
+    shop.chain.down = new AssayError("chain_unavailable", "down");
+    for (const max of [CAP, 2n * CAP, 3n * CAP])
+      await limited.finish(opened(await pay(deposit(DEPOSIT, max), undefined, limited)), { outputTokens: 1000 });
+    expect(problem(await pay(deposit(DEPOSIT, 4n * CAP), undefined, limited)).code).toBe("chain_unavailable");
+    opened(await pay(deposit(DEPOSIT, CAP, newPayer()), undefined, limited));
+    expect(problem(await pay(deposit(DEPOSIT, CAP, newPayer()), undefined, limited)).code).toBe("chain_unavailable");
+  });
+
+  it("is trusted up to the payer's limit until a block has it, whatever it is of", async () => {
+    const limited = await open({ over: shop, options: { maxVerifiedUnsettledPerPayer: { USDC: 5000n } } });
+    await openChannel(DEPOSIT, limited);
+    await limited.finish(opened(await pay(voucher(1000n + CAP), undefined, limited)), { outputTokens: 1000 });
+    await limited.desk.ingested(limited.log.size());
+    opened(await pay(voucher(3000n + CAP), "the last", limited));
+    const tooMuch = { status: 503, code: "payer_unsettled_limit" };
+    expect(problem(await pay(voucher(5000n + CAP), "beyond", limited))).toMatchObject(tooMuch);
+    // Nor is another deposit counted on meanwhile.
+    expect(problem(await pay(deposit(DEPOSIT, 5000n + CAP), "more", limited))).toMatchObject(tooMuch);
+    expect(limited.desk.status().open).toBe(1);
+    shop.chain.channelFacts = { balance: DEPOSIT };
+    shop.clock.nowMs += 1;
+    opened(await pay(voucher(5000n + CAP), "beyond", limited));
+  });
+
   it("leaves the account only once, beside other payments", async () => {
     shop.chain.facts = { balance: DEPOSIT + 1999n };
     const answers = await Promise.all([

@@ -366,6 +366,22 @@ describe("what the chain says", () => {
     }
   });
 
+  it("is not done without for ever new accounts: all of them together have a limit, until the chain answers", async () => {
+    const limits = { maxUnsettledPerPayer: { USDC: 4000n }, maxUnsettledOnTrust: { USDC: 6000n } };
+    const limited = await open({ options: limits, over: shop });
+    const quote = limited.quote();
+    const fresh = async (): Promise<Awaited<ReturnType<Shop["take"]>>> =>
+      limited.take(quote, headersOf(await exact(limited.offer(quote, "exact"), newPayer())));
+    limited.chain.down = new AssayError("chain_unavailable", "down");
+    for (let i = 0; i < 3; i++) opened(await fresh());
+    expect(problem(await fresh())).toMatchObject({ status: 503, code: "chain_unavailable" });
+    limited.chain.down = undefined;
+    opened(await fresh());
+    limited.chain.down = new AssayError("chain_unavailable", "down");
+    for (let i = 0; i < 3; i++) opened(await fresh());
+    expect(problem(await fresh()).code).toBe("chain_unavailable");
+  });
+
   it("does not lift the limit on what no block has yet", async () => {
     const limited = await open({ options: { maxVerifiedUnsettledPerPayer: { USDC: 2000n } }, over: shop });
     const quote = limited.quote();

@@ -20,6 +20,7 @@ import { takeOnChannel } from "./take-channel.ts";
 import type { OnChannel } from "./take-channel.ts";
 import { createPricing } from "./terms.ts";
 import type { DeskQuote } from "./terms.ts";
+import { createTrust } from "./trust.ts";
 import { createWriting } from "./writing.ts";
 
 /** A desk, and what keeps its rows behind the log. */
@@ -60,6 +61,7 @@ export function createDesk(modules: DeskModules, options: DeskOptions): Desk {
     pricing,
     entries,
     writing: createWriting(),
+    trust: createTrust(),
     takenBy: `${options.gateway}/${options.bootId}`,
   };
   let follower: Follower | undefined;

@@ -43,6 +43,8 @@ export const MAX_CHANNELS_KEPT = 10_000;
 export const CHANNEL_FRESH_MS = 5 * 60 * 1000;
 /** Whole tokens that a payer may owe unseen, unless told otherwise. */
 export const DEFAULT_UNSETTLED_TOKENS = 1n;
+/** Whole tokens that all payers together may owe unseen, unless told otherwise: an account costs nothing. */
+export const DEFAULT_TRUSTED_TOKENS = 100n;
 /** Whole tokens that a payer with a known balance may owe, unless told otherwise. */
 export const DEFAULT_VERIFIED_UNSETTLED_TOKENS = 100n;
 /** A chain that takes longer than this is as good as silent, milliseconds. */

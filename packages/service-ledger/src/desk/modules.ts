@@ -72,6 +72,8 @@ export type DeskOptions = {
    * By symbol, atomic units: what one payer may owe while no chain says what it has. One whole token when absent.
    */
   readonly maxUnsettledPerPayer?: Readonly<Record<string, bigint>>;
+  /** What all of them together may owe then, until the chain answers again: a hundred whole tokens when absent. */
+  readonly maxUnsettledOnTrust?: Readonly<Record<string, bigint>>;
   /** The same for payers whose balance the chain has told: a hundred whole tokens when absent. */
   readonly maxVerifiedUnsettledPerPayer?: Readonly<Record<string, bigint>>;
   /** How long a copy of a payment waits for what becomes of the first, milliseconds; a minute when absent. */

@@ -26,6 +26,7 @@ import {
   denied,
   duplicate,
   entryOf,
+  isTrusted,
   known,
   limitsOf,
   openModules,
@@ -143,8 +144,14 @@ async function judgeDeposit(
   if (standing.failed !== undefined) return again(context, on, ...denied(standing.failed));
   const limits = limitsOf(options, quote.terms.token);
   const risked = standing.risked + quote.capAtomic;
-  if ("silent" in facts) return standing.risked + payment.amount <= limits.blind ? request.payload : chainSilent();
+  // Of earlier deposits that no block has all can be lost, and not only what was charged with them.
+  if ("silent" in facts) {
+    const within = standing.unsettled + payment.amount <= limits.blind && isTrusted(context, quote, payment.amount);
+    return within ? request.payload : chainSilent();
+  }
+  context.trust.clear();
   if (risked > limits.verified) return tooMuch(risked, limits.verified);
+  if (standing.unsettled > limits.verified) return tooMuch(standing.unsettled, limits.verified);
   if (facts.payerCodeBytes > 0 && verdict.questions.length === 0)
     return again(
       context,
@@ -188,6 +195,17 @@ async function claimOnChannel(context: TakeContext, on: OnChannel, payload: Paym
         if (!answer && ++tries <= CLAIM_TRIES) continue;
         break;
       }
+      case "exposed": {
+        // The deposit may have got its block since the chain was asked.
+        if (current.looked) {
+          const { verified } = limitsOf(context.options, on.quote.terms.token);
+          return tooMuch(exposureOf(on, attempt), verified);
+        }
+        const looked = await freshChannel(context, on, nowMs);
+        if ("kind" in looked) return looked;
+        current = { ...current, looked: true };
+        continue;
+      }
       case "balance":
         if (!current.looked) {
           // A deposit that others made, or a withdrawal, is seen on the chain alone.
@@ -214,8 +232,21 @@ async function claimOnChannel(context: TakeContext, on: OnChannel, payload: Paym
   }
 }
 
-/** What the rows said, and whether anything has happened since. */
-type Judged = VoucherOutcome & { readonly version: number };
+/** What the rows said, and whether anything has happened since. `exposed`: too much of it is covered by no block yet. */
+type Judged = Omit<VoucherOutcome, "outcome"> & {
+  readonly outcome: VoucherOutcome["outcome"] | "exposed";
+  readonly version: number;
+};
+
+/** What would be lost of a channel, with this call, if the deposits that no block has came to nothing. */
+function exposureOf(
+  { state, quote }: OnChannel,
+  { charged, reserved }: Pick<VoucherOutcome, "charged" | "reserved">,
+): bigint {
+  // What the chain has never said of here was limited when it was not asked.
+  if (state.onChain === undefined) return 0n;
+  return charged + reserved + quote.capAtomic - state.onChain;
+}
 
 /** One try: in the channel's turn, and with the entry that makes copies of the payment hear of it. */
 async function attemptOnChannel(
@@ -245,6 +276,10 @@ async function attemptOnChannel(
         return { ...outcome, version: state.version() };
       }
       context.entries.add(entry);
+      if (exposureOf(on, outcome) > limitsOf(context.options, on.quote.terms.token).verified) {
+        await release(context, entry);
+        return { ...outcome, outcome: "exposed", version: state.version() };
+      }
       if (on.signal.aborted) {
         await release(context, entry);
         on.signal.throwIfAborted();
@@ -340,7 +375,7 @@ async function resync(
   );
 }
 
-function exceeds(context: TakeContext, on: OnChannel, outcome: VoucherOutcome): Refused {
+function exceeds(context: TakeContext, on: OnChannel, outcome: Pick<VoucherOutcome, "balance">): Refused {
   return again(
     context,
     on,
@@ -397,6 +432,7 @@ export async function freshChannel(
     if (!row) await openChannel(database, requirement.network, id, payment.channel, nowMs);
     await observeChannel(database, id, facts, now());
     state.lookedAtMs = now();
+    state.onChain = facts.balance - facts.withdrawAmount;
   }
   row = await readChannel(database, id);
   return row ?? refused(503, "payments_overloaded", "The channel's row comes and goes.", IN_FLIGHT_RETRY_S);

@@ -6,6 +6,7 @@ import { askFacts, bounded, doubtOf, leavingOf } from "./facts.ts";
 import type { Facts } from "./facts.ts";
 import {
   CLAIM_TRIES,
+  DEFAULT_TRUSTED_TOKENS,
   DEFAULT_UNSETTLED_TOKENS,
   DEFAULT_VERIFIED_UNSETTLED_TOKENS,
   IN_FLIGHT_RETRY_S,
@@ -23,6 +24,7 @@ import type { PaymentRequest } from "./request.ts";
 import { chargedInstruction, claimPayment, knownPayments, releaseClaim } from "./rows.ts";
 import type { Claim, KnownPayment, Standing } from "./rows.ts";
 import type { DeskQuote, Pricing } from "./terms.ts";
+import type { Trust } from "./trust.ts";
 import type { Writing } from "./writing.ts";
 
 /** What the steps of taking a payment share. */
@@ -33,6 +35,7 @@ export type TakeContext = {
   readonly entries: OpenPayments;
   /** Caps of claims that are being written, by payer and asset: no row has them yet. */
   readonly writing: Writing;
+  readonly trust: Trust;
   /** Gateway and process, as rows name who took them. */
   readonly takenBy: string;
 };
@@ -347,7 +350,9 @@ async function judge(
   if (standing.failed !== undefined) return again(...denied(standing.failed));
   const risked = standing.risked + quote.capAtomic;
   const limits = limitsOf(context.options, quote.terms.token);
-  if ("silent" in facts) return risked <= limits.blind ? { payload } : chainSilent();
+  if ("silent" in facts)
+    return risked <= limits.blind && isTrusted(context, quote, quote.capAtomic) ? { payload } : chainSilent();
+  context.trust.clear();
   if (risked > limits.verified) return tooMuch(risked, limits.verified);
   if (facts.payerCodeBytes > 0 && verdict.questions.length === 0) {
     // An account with code answers for itself, whatever its key signed.
@@ -379,14 +384,21 @@ export function tooMuch(risked: bigint, limit: bigint): Refused {
   );
 }
 
-/** What a payer may owe in a token, unseen and with a known balance. */
+/** Whether so much more is given to those whom a silent chain says nothing of; without any chain it is each one's limit alone. */
+export function isTrusted(context: TakeContext, { terms: { token } }: DeskQuote, amountAtomic: bigint): boolean {
+  if (!context.modules.chain) return true;
+  return context.trust.give(token.address, amountAtomic, limitsOf(context.options, token).trusted);
+}
+
+/** What may be owed in a token: by a payer unseen, by all of those, and by a payer with a known balance. */
 export function limitsOf(
   options: DeskOptions,
   token: { readonly symbol: string; readonly decimals: number },
-): { readonly blind: bigint; readonly verified: bigint } {
+): { readonly blind: bigint; readonly trusted: bigint; readonly verified: bigint } {
   const whole = 10n ** BigInt(token.decimals);
   return {
     blind: options.maxUnsettledPerPayer?.[token.symbol] ?? DEFAULT_UNSETTLED_TOKENS * whole,
+    trusted: options.maxUnsettledOnTrust?.[token.symbol] ?? DEFAULT_TRUSTED_TOKENS * whole,
     verified: options.maxVerifiedUnsettledPerPayer?.[token.symbol] ?? DEFAULT_VERIFIED_UNSETTLED_TOKENS * whole,
   };
 }
