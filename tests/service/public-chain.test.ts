@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { canonicalAddresses, splitFactoryAddress } from "@assay/contracts";
 import { bytesToHex } from "@assay/core";
-import { addressOf, createChain, encryptKey, evmSigner, nativeEvmSuite } from "@assay/driver-chain";
+import { addressOf, createChain, encryptKey, evmSigner, lockChainDirectory, nativeEvmSuite } from "@assay/driver-chain";
 import { createPayer, paidFetch, spendLimit } from "@assay/sdk";
 import type { Address } from "@assay/x402";
 import { makeFakeHome } from "../../apps/assay/src/cli/testing/fake-world.ts";
@@ -244,6 +244,17 @@ describe("deploy", () => {
       expect([code, err]).toEqual([1, expect.stringContaining(words)]);
     }
     expect(await sent()).toBe(0);
+  });
+
+  test("beside another one of the same home is refused", async () => {
+    const folder = join(home.home, "deployments", String(CHAIN_ID));
+    mkdirSync(folder, { recursive: true });
+    const unlock = await lockChainDirectory(folder);
+    const { code, err } = await run(deploying("--yes"));
+    await unlock();
+    expect([code, err]).toEqual([1, expect.stringContaining("chain_directory_locked")]);
+    expect(await sent()).toBe(0);
+    await done(deploying("--yes"));
   });
 
   test("over another chain's file is refused", async () => {

@@ -21,7 +21,7 @@ export type CanonicalName = keyof typeof canonicalAddresses;
  * `published`: the code that public chains have. `rebuilt`: this project's, which embedded chains have. `accepted`: the
  * operator said that it is right. `unknown`: some code. `missing`: none.
  */
-export type CanonicalState = "published" | "rebuilt" | "accepted" | "unknown" | "missing";
+type CanonicalState = "published" | "rebuilt" | "accepted" | "unknown" | "missing";
 
 export type CanonicalContract = {
   readonly name: CanonicalName;

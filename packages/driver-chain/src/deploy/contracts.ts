@@ -19,7 +19,7 @@ import { addressWord, fromHex, word } from "../rpc/values.ts";
 import { codeHash, create2Address, isCodeOf, readCode } from "./code.ts";
 
 /** Seconds in which a bond can still be taken after its withdrawal was asked for: a week, as on the embedded chain. */
-export const UNBONDING_DELAY_S = 7 * 24 * 3600;
+const UNBONDING_DELAY_S = 7 * 24 * 3600;
 /** What `ReceiptAnchor` keeps a bond in. */
 export const MAX_BOND_WEI = 2n ** 80n - 1n;
 

@@ -6,14 +6,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assayToken, canonicalAddresses, create2Deployer, splitFactoryAddress } from "@assay/contracts";
-import { bytesToHex } from "@assay/core";
+import { bytesToHex, utf8ToBytes } from "@assay/core";
 import type { Address, EvmSigner } from "@assay/x402";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { evmSigner } from "../crypto/evm-suite.ts";
 import { createChain } from "../rpc/chain.ts";
 import type { Chain } from "../rpc/chain.ts";
-import { calldata, selector } from "../rpc/selector.ts";
-import { addressWord, fromHex, toHex, word } from "../rpc/values.ts";
+import { calldata, selector, tailBytes } from "../rpc/selector.ts";
+import { addressWord, fromHex, toHex, toQuantity, word } from "../rpc/values.ts";
 import { createSender } from "../sender/sender.ts";
 import { memoryJournal } from "../sender/memory-journal.ts";
 import { dollarAddress, giveEther, placeCanonical, setCode } from "../testing/canonical.ts";
@@ -22,11 +22,12 @@ import type { FaultProxy } from "../testing/fault-proxy.ts";
 import { startBareNode } from "../testing/node.ts";
 import type { BareNode } from "../testing/node.ts";
 import { codeHash, readCode } from "./code.ts";
-import { deploy } from "./deploy.ts";
+import { MAX_TRIES, deploy } from "./deploy.ts";
 import type { DeployEvent } from "./deploy.ts";
 import { openFileJournal } from "./file-journal.ts";
 import { inspectDeployment } from "./inspect.ts";
 import { planDeployment } from "./plan.ts";
+import { MAX_TOKEN_TEXT, readToken } from "./tokens.ts";
 import type { DeployPlan, DeployWish } from "./plan.ts";
 
 // A chain that is nobody's: a number of its own, what is canonical, accounts that nobody knows.
@@ -57,6 +58,7 @@ beforeEach(async () => {
   await node.rpc.request("evm_revert", [fresh]);
   fresh = await node.rpc.request("evm_snapshot", []);
   chain = createChain({ url: proxy.url, chainId: CHAIN_ID });
+  before = proxy.calls.length;
   directory = mkdtempSync(join(tmpdir(), "assay-deploy-"));
   keys = { deployer: randomBytes(32), submitter: randomBytes(32) };
   deployer = evmSigner(keys.deployer);
@@ -91,6 +93,7 @@ const accounts = { settler: account(), facilitator: account() };
 
 async function run(
   wanted: DeployWish = wish(),
+  lagMs = 30_000,
 ): Promise<{ readonly plan: DeployPlan; readonly events: readonly DeployEvent[] }> {
   const events: DeployEvent[] = [];
   const journal = await openFileJournal(join(directory, "journal.jsonl"));
@@ -103,6 +106,7 @@ async function run(
       onEvent: (event) => events.push(event),
       signal: AbortSignal.timeout(60_000),
       pollMs: 10,
+      lagMs,
     });
     return { plan, events };
   } finally {
@@ -110,6 +114,10 @@ async function run(
   }
 }
 
+/** Transactions that were sent through the proxy since it was empty. */
+const sendsOf = ({ calls }: FaultProxy): number =>
+  calls.slice(before).filter(({ method }) => method === "eth_sendRawTransaction").length;
+let before = 0;
 const nonceOf = (of: Address): Promise<number> => chain.transactionCount(of);
 const inspected = (plan: DeployPlan, acceptedCode: readonly `0x${string}`[] = []) =>
   inspectDeployment(chain, plan.deployments, { ...accounts, submitter: submitter.address }, acceptedCode);
@@ -336,6 +344,70 @@ describe("a deployment", () => {
     expect((await run()).plan.steps).toEqual([]);
   });
 
+  it("waits for nodes that lag behind the one that took a transaction", async () => {
+    const { deployments } = await planDeployment(chain, wish());
+    const anchor = deployments.receiptAnchor;
+    // Of both ways to ask for code, now one answer is old and now the other.
+    let old = 6;
+    proxy.fault = ({ method, params }) => {
+      if (sendsOf(proxy) < 2 || old === 0) return undefined;
+      if (method === "eth_getCode" && params[0] === anchor && old-- % 2 === 0) return { kind: "result", result: "0x" };
+      const asked = method === "eth_call" ? (params[0] as { data: string }).data : "";
+      if (!asked.startsWith(`0x73${anchor.slice(2)}3f`) || old % 3 === 0) return undefined;
+      return { kind: "result", result: `0x${"00".repeat(64)}` };
+    };
+    const { plan } = await run();
+    expect(old).toBe(0);
+    expect(plan.steps).toEqual([]);
+    expect(await nonceOf(deployer.address)).toBe(6);
+
+    // The next run finds a node that has not seen the last one's end, and does nothing over.
+    const height = await chain.blockNumber();
+    let asked = 0;
+    proxy.fault = ({ method }) =>
+      method === "eth_blockNumber" && asked++ < 3 ? { kind: "result", result: toQuantity(height - 1) } : undefined;
+    expect((await run()).events).toEqual([]);
+    expect(asked).toBe(4);
+  });
+
+  it("whose contract never shows is no success", async () => {
+    const { deployments } = await planDeployment(chain, wish());
+    const gone = deployments.paymentBatcher;
+    proxy.fault = ({ method, params }) => {
+      if (method === "eth_getCode" && params[0] === gone) return { kind: "result", result: "0x" };
+      const asked = method === "eth_call" ? (params[0] as { data: string }).data : "";
+      return asked.startsWith(`0x73${gone.slice(2)}3f`)
+        ? { kind: "result", result: `0x${"00".repeat(64)}` }
+        : undefined;
+    };
+    await expect(run(wish(), 0)).rejects.toEqual(saying("chain_deployment_failed", "left no code"));
+    expect(await nonceOf(deployer.address)).toBe(1);
+  });
+
+  it("gives a step up that was tried too often", async () => {
+    await run();
+    const journal = await openFileJournal(join(directory, "journal.jsonl"));
+    for (let n = 2; n <= MAX_TRIES; n++)
+      await journal.append({
+        jobId: `fund:${accounts.settler}#${n}`,
+        attempt: n,
+        network: chain.network,
+        sender: deployer.address,
+        nonce: 0,
+        hash: `0x${"00".repeat(32)}`,
+        raw: Uint8Array.of(2),
+        maxFee: 1n,
+        state: "dropped",
+        createdAtMs: 0,
+        updatedAtMs: 0,
+      });
+    await journal.close();
+    await giveEther(node.rpc, accounts.settler, 0n);
+    const before = await nonceOf(deployer.address);
+    await expect(run()).rejects.toEqual(saying("chain_deployment_failed", `tried ${MAX_TRIES} times`));
+    expect(await nonceOf(deployer.address)).toBe(before);
+  });
+
   it("that was killed at any moment is completed by the next run, and nothing is sent twice", async () => {
     const expected = await planDeployment(chain, wish());
     // The process ends as a transaction is on its way: before the node has it, or after.
@@ -364,6 +436,60 @@ describe("a deployment", () => {
     expect(await nonceOf(submitter.address)).toBe(1);
     expect(await chain.balance(accounts.settler)).toBe(ETHER / 200n);
     expect((await inspected(plan)).every(({ status }) => status === "pass")).toBe(true);
+  });
+});
+
+describe("a token", () => {
+  const said = (text: string): string => {
+    const bytes = utf8ToBytes(text);
+    return `0x${bytesToHex(word(32))}${bytesToHex(tailBytes(bytes))}`;
+  };
+  const says = (signature: string, result: string): void => {
+    const asked = toHex(selector(signature));
+    proxy.fault = ({ method, params }) =>
+      method === "eth_call" && (params[0] as { data: string }).data === asked ? { kind: "result", result } : undefined;
+  };
+
+  it.each([
+    ["symbol()", said("usdc"), "its symbol"],
+    ["symbol()", said("A\u0007"), "its symbol"],
+    ["symbol()", toHex(word(1)), "its symbol"],
+    ["name()", said("N".repeat(MAX_TOKEN_TEXT + 1)), "its name"],
+    ["name()", said("U\u202eSD"), "its name"],
+    ["name()", `0x${bytesToHex(word(32))}${bytesToHex(word(2))}${"ff".repeat(32)}`, "its name"],
+    ["name()", "0x", "its name"],
+    ["decimals()", toHex(word(37)), "how it divides"],
+    ["decimals()", "0x06", "how it divides"],
+  ])("that answers %s with %s is refused", async (signature, result, words) => {
+    says(signature, result);
+    await expect(readToken(chain, dollarAddress)).rejects.toEqual(saying("chain_token_unsuitable", words));
+  });
+
+  it("takes a name of the greatest length", async () => {
+    says("name()", said("N".repeat(MAX_TOKEN_TEXT)));
+    expect((await readToken(chain, dollarAddress)).name).toHaveLength(MAX_TOKEN_TEXT);
+  });
+
+  it("has neither authorizations nor permits when its domain is another than it says, or nothing refuses", async () => {
+    const plain = { eip3009: false, eip2612: false };
+    says("DOMAIN_SEPARATOR()", toHex(word(1)));
+    expect(await readToken(chain, dollarAddress)).toMatchObject(plain);
+    says("version()", said("1"));
+    expect(await readToken(chain, dollarAddress)).toMatchObject({ ...plain, version: "1" });
+    // A contract that swallows whatever it is sent.
+    const [move, permit] = [
+      "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+      "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)",
+    ].map((signature) => toHex(selector(signature)));
+    proxy.fault = ({ method, params }) => {
+      const data = method === "eth_call" ? (params[0] as { data: string }).data : "";
+      return data.startsWith(move ?? "-") || data.startsWith(permit ?? "-")
+        ? { kind: "result", result: "0x" }
+        : undefined;
+    };
+    expect(await readToken(chain, dollarAddress)).toMatchObject(plain);
+    proxy.fault = () => undefined;
+    expect(await readToken(chain, dollarAddress)).toMatchObject({ eip3009: true, eip2612: true });
   });
 });
 

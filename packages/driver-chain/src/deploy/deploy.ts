@@ -1,8 +1,10 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { isAssayError } from "@assay/core";
 import type { EvmSigner, Hex } from "@assay/x402";
 import type { Chain } from "../rpc/chain.ts";
 import { createSender } from "../sender/sender.ts";
 import type { Sender, SenderEvent, TxJournal } from "../sender/types.ts";
+import { isPlaced } from "./contracts.ts";
 import { failed, planDeployment, requireFunds } from "./plan.ts";
 import type { DeployPlan, DeployStep, DeployWish } from "./plan.ts";
 
@@ -23,7 +25,15 @@ export type DeployModules = {
   readonly signal: AbortSignal;
   /** How often the chain is looked at, milliseconds. */
   readonly pollMs?: number;
+  /** How long what was mined may not be seen, milliseconds. Default {@link LAG_MS}. */
+  readonly lagMs?: number;
 };
+
+/** Behind a provider's address there are many nodes, which may be some blocks apart. */
+const LAG_MS = 60_000;
+const LOOK_MS = 1_000;
+/** Transactions of an account that are looked through for the block of its last one. */
+const LATEST_RECORDS = 10_000;
 
 /** Job ids of one step that are tried: one that was dropped or reverted is never used again. */
 export const MAX_TRIES = 100;
@@ -55,6 +65,9 @@ export async function deploy(wish: DeployWish, modules: DeployModules): Promise<
         await sender.wait(jobId, { signal });
       }
     }
+    // A node that lags would have done what was done undone.
+    const last = await lastBlock(modules, [senders.deployer, senders.submitter]);
+    await untilSeen(modules, async () => ((await chain.blockNumber()) >= last ? true : undefined));
     const plan = await planDeployment(chain, wish);
     requireFunds(plan, wish.deployer);
     for (const step of plan.steps) {
@@ -62,22 +75,59 @@ export async function deploy(wish: DeployWish, modules: DeployModules): Promise<
       onEvent({ type: "sending", step });
       await send(senders[step.from], step, modules);
     }
-    const after = plan.steps.length === 0 ? plan : await planDeployment(chain, wish);
-    const [left] = after.steps;
-    if (left) throw failed(`after everything was mined it is still to be done to ${left.says}`);
+    if (plan.steps.length === 0) return plan;
+    let left: DeployStep | undefined;
+    const after = await untilSeen(modules, async () => {
+      const now = await planDeployment(chain, wish);
+      [left] = now.steps;
+      return left ? undefined : now;
+    });
+    if (after === undefined) throw failed(`after everything was mined it is still to be done to ${left?.says}`);
     return after;
   } finally {
     await Promise.all([senders.deployer.close(), senders.submitter.close()]);
   }
 }
 
-async function send(sender: Sender, step: DeployStep, { onEvent, signal }: DeployModules): Promise<void> {
+async function send(sender: Sender, step: DeployStep, modules: DeployModules): Promise<void> {
+  const { chain, onEvent, signal } = modules;
   const jobId = await freshJob(sender, step.id);
   await sender.submit({ jobId, to: step.to, data: step.data, value: step.valueWei });
   const outcome = await sender.wait(jobId, { signal });
   if (outcome.state !== "final")
     throw failed(`a transaction to ${step.says} ${outcome.state === "reverted" ? "reverted" : "was not mined"}`);
+  const { creates } = step;
+  // What comes next may need it, and is rehearsed on a node that may be another.
+  if (creates && !(await untilSeen(modules, async () => (await isPlaced(chain, creates)) || undefined)))
+    throw failed(`a transaction to ${step.says} was mined and left no code`);
   onEvent({ type: "done", step, transaction: outcome.hash, gasUsed: outcome.receipt.gasUsed });
+}
+
+/** The block of the last transaction that earlier runs saw mined; 0 when there is none. */
+async function lastBlock({ chain, journal }: DeployModules, senders: readonly Sender[]): Promise<number> {
+  const records = await Promise.all(
+    senders.map(({ address }) => journal.from(chain.network, address, 0, LATEST_RECORDS)),
+  );
+  return records.flat().reduce((most, { blockNumber }) => Math.max(most, blockNumber ?? 0), 0);
+}
+
+/** What `look` finds, tried while nodes may still be apart; undefined when it finds nothing. */
+async function untilSeen<T>(
+  { signal, pollMs, lagMs }: Pick<DeployModules, "signal" | "pollMs" | "lagMs">,
+  look: () => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const deadline = Date.now() + (lagMs ?? LAG_MS);
+  for (;;) {
+    const isLast = Date.now() >= deadline;
+    try {
+      const found = await look();
+      if (found !== undefined || isLast) return found;
+    } catch (error) {
+      // Two answers from nodes that are apart contradict each other as well.
+      if (isLast || !isAssayError(error) || error.code !== "chain_node_contradictory") throw error;
+    }
+    await delay(pollMs ?? LOOK_MS, undefined, { signal });
+  }
 }
 
 /** A job id names one transaction for ever, and a step may have to be done again: after a revert, or when gas was used up. */

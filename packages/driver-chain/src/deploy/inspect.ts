@@ -28,7 +28,7 @@ export type DeployedAccounts = {
 };
 
 /** Ether below which an account that sends is soon out of it, wei: some dozens of settlements at a gwei. */
-export const LOW_BALANCE_WEI = 10n ** 15n;
+const LOW_BALANCE_WEI = 10n ** 15n;
 
 /**
  * Looks at everything that a gateway needs of a chain: code, roles, bond, balances, tokens and schemes. What is wrong is in the

@@ -41,6 +41,8 @@ export type DeployStep = {
   readonly valueWei: bigint;
   /** What it is expected to use. */
   readonly gas: bigint;
+  /** What is there once it is done. */
+  readonly creates?: OwnContract;
 };
 
 export type DeployPlan = {
@@ -174,7 +176,8 @@ function checkTokens(tokens: readonly TokenInfo[], canonical: readonly Canonical
   }
 }
 
-async function createStep(chain: Chain, from: Address, { name, address, initCode }: OwnContract): Promise<DeployStep> {
+async function createStep(chain: Chain, from: Address, contract: OwnContract): Promise<DeployStep> {
+  const { name, address, initCode } = contract;
   const data = concatBytes(fromHex(zeroSalt), initCode);
   return {
     id: `create:${address}`,
@@ -184,6 +187,7 @@ async function createStep(chain: Chain, from: Address, { name, address, initCode
     data,
     valueWei: 0n,
     gas: await chain.estimateGas({ from, to: create2Deployer, data }),
+    creates: contract,
   };
 }
 
