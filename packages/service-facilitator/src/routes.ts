@@ -9,7 +9,7 @@ import { FACILITATOR_LIMITS } from "./limits.ts";
 import { problemOf, tokenRequired } from "./problem.ts";
 import { addressKey, createRateLimiter } from "./rate-limit.ts";
 import type { Rate } from "./rate-limit.ts";
-import type { Facilitator, FacilitatorCaller, FacilitatorHealth, JsonObject } from "./types.ts";
+import type { Facilitator, FacilitatorCaller, JsonObject } from "./types.ts";
 
 export type FacilitatorRoutesModules = {
   readonly facilitator: Facilitator;
@@ -75,7 +75,7 @@ export function addFacilitatorRoutes(app: OpenAPIHono, modules: FacilitatorRoute
         ({ network } = asked);
         const request = { ...(caller ? { caller } : {}), signal: context.req.raw.signal };
         const result = await facilitator[operation](asked.payload, asked.requirements, request);
-        return context.json(result as unknown as JsonObject, 200, { "cache-control": "no-store" });
+        return context.json(result, 200, { "cache-control": "no-store" });
       } catch (error) {
         return refuse(context, error, operation, network);
       }
@@ -99,7 +99,7 @@ export function addFacilitatorRoutes(app: OpenAPIHono, modules: FacilitatorRoute
 
   post("verify");
   post("settle");
-  get("supported", async (context) => context.json((await facilitator.supported()) as unknown as JsonObject));
+  get("supported", async (context) => context.json(await facilitator.supported()));
   get("discovery/resources", async (context) => {
     const type = context.req.query("type");
     const limit = count(context, "limit");
@@ -109,12 +109,12 @@ export function addFacilitatorRoutes(app: OpenAPIHono, modules: FacilitatorRoute
       ...(limit === undefined ? {} : { limit }),
       ...(offset === undefined ? {} : { offset }),
     });
-    return context.json(page as unknown as JsonObject);
+    return context.json(page);
   });
   get("health", async (context) => {
     const health = await facilitator.health();
     const headers = { "cache-control": "no-store" };
-    return context.json(health as FacilitatorHealth & JsonObject, health.status === "down" ? 503 : 200, headers);
+    return context.json(health, health.status === "down" ? 503 : 200, headers);
   });
   document(app, modules.verifyNeedsToken === true);
 }

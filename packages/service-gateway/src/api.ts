@@ -44,6 +44,7 @@ import { paidRoute, payerOf, stateOfService } from "./payments/service.ts";
 import type { Recorder } from "./recorder.ts";
 import * as schema from "./schemas.ts";
 import { decodeSidecar } from "./sidecar.ts";
+import { writable } from "./writable.ts";
 
 /** What the gateway needs of the hub, as functions, so that neither knows the other. */
 export type ModelsModule = {
@@ -73,6 +74,8 @@ export type ModelsModule = {
     };
     readonly preprocessing: JsonValue;
     readonly card: string | null;
+    /** Of models that are asked with text. */
+    readonly language?: object;
   }>;
   readonly release: (request: {
     readonly name: string;
@@ -461,7 +464,7 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       responses: json("The JSON view; the signed form is the bundle.", schema.anyJson),
     }),
     async (context) =>
-      context.json(modules.receiptView(await bundleFor(context, context.req.param("id") ?? "")) as never),
+      context.json(writable(modules.receiptView(await bundleFor(context, context.req.param("id") ?? "")))),
   );
   app.openapi(
     route("get", "/v1/receipts/{id}/bundle", "receipts.bundle", "A receipt as its bundle", {
@@ -553,13 +556,17 @@ export function createApi(modules: ApiModules): OpenAPIHono {
       listings: modules.listings,
       versions: models.versions,
       describeListing: modules.describeListing,
+      countsTokens: async (name) => {
+        const [latest] = models.versions(name);
+        return latest && (await models.facts(latest)).language !== undefined;
+      },
     });
   app.openapi(
     route("get", "/v1/trust", "trust.show", "A trust file for this gateway", {
       tags: ["receipts"],
       responses: json("Identities and log keys; believing them is the reader's decision.", schema.anyJson),
     }),
-    (context) => context.json(trustView(modules.trust()) as never),
+    (context) => context.json(writable(trustView(modules.trust()))),
   );
 
   // Models
@@ -608,8 +615,8 @@ export function createApi(modules: ApiModules): OpenAPIHono {
         ...listed(model),
         versions: (await versionsSeen(context, model.name)).map(listed),
         manifest: parseJson(facts.manifest.bytes) as never,
-        signature: facts.signature as never,
-        preprocessing: facts.preprocessing as never,
+        signature: writable(facts.signature),
+        preprocessing: writable(facts.preprocessing),
         card: facts.card,
       });
     },

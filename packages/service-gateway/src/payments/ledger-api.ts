@@ -28,6 +28,7 @@ import type { Auth } from "../auth.ts";
 import { limitBody } from "../limit-body.ts";
 import { requireOperator } from "../operator.ts";
 import { bytes, problem } from "../schemas.ts";
+import { writable } from "../writable.ts";
 
 /** Which payments a list is of. */
 export type PaymentsAsked = {
@@ -145,13 +146,15 @@ export function mountLedgerApi(
       const [state, payer, receiptId, before] = ["state", "payer", "receipt", "before"].map(asked);
       const limit = whole(asked("limit"), "limit");
       return context.json(
-        (await ledger.payments({
-          ...(state === undefined ? {} : { state }),
-          ...(payer === undefined ? {} : { payer }),
-          ...(receiptId === undefined ? {} : { receiptId }),
-          ...(before === undefined ? {} : { before }),
-          ...(limit === undefined ? {} : { limit }),
-        })) as never,
+        writable(
+          await ledger.payments({
+            ...(state === undefined ? {} : { state }),
+            ...(payer === undefined ? {} : { payer }),
+            ...(receiptId === undefined ? {} : { receiptId }),
+            ...(before === undefined ? {} : { before }),
+            ...(limit === undefined ? {} : { limit }),
+          }),
+        ),
       );
     },
   );
@@ -169,7 +172,7 @@ export function mountLedgerApi(
     ),
     async (context) => {
       await operator(context);
-      return context.json((await ledger.settle()) as never);
+      return context.json(writable(await ledger.settle()));
     },
   );
   app.openapi(
@@ -180,7 +183,7 @@ export function mountLedgerApi(
       const id = paymentId(context);
       const found = await ledger.payment(id);
       if (!found) throw noPayment(id);
-      return context.json(found as never);
+      return context.json(writable(found));
     },
   );
   app.openapi(
@@ -201,7 +204,7 @@ export function mountLedgerApi(
       const id = paymentId(context);
       const found = await ledger.retry(id);
       if (!found) throw noPayment(id);
-      return context.json(found as never);
+      return context.json(writable(found));
     },
   );
 
@@ -213,10 +216,12 @@ export function mountLedgerApi(
       const limit = whole(context.req.query("limit"), "limit");
       const before = whole(context.req.query("before"), "before");
       return context.json(
-        (await ledger.batches({
-          ...(limit === undefined ? {} : { limit }),
-          ...(before === undefined ? {} : { before }),
-        })) as never,
+        writable(
+          await ledger.batches({
+            ...(limit === undefined ? {} : { limit }),
+            ...(before === undefined ? {} : { before }),
+          }),
+        ),
       );
     },
   );
@@ -228,7 +233,7 @@ export function mountLedgerApi(
       const number = batchNumber(context);
       const found = await ledger.batch(number);
       if (!found) throw noBatch(String(number));
-      return context.json(found as never);
+      return context.json(writable(found));
     },
   );
   app.openapi(
@@ -245,7 +250,7 @@ export function mountLedgerApi(
       const number = batchNumber(context);
       const found = await ledger.verifyBatch(number);
       if (!found) throw noBatch(String(number));
-      return context.json(found as never);
+      return context.json(writable(found));
     },
   );
 
@@ -287,7 +292,7 @@ export function mountLedgerApi(
 
   app.openapi(
     route("get", "/v1/chain", "chain.show", "The chain that payments are settled on", "Its state.", chainDocument),
-    async (context) => context.json((await ledger.chain()) as never),
+    async (context) => context.json(writable(await ledger.chain())),
   );
   app.openapi(
     route("post", "/v1/chain/fund", "chain.fund", "Money of a development chain", "What was given.", fundDocument, {
@@ -299,7 +304,7 @@ export function mountLedgerApi(
       const { address, asset, amount } = (
         context.req as unknown as { valid: (what: "json") => z.infer<typeof fundBody> }
       ).valid("json");
-      return context.json((await ledger.fund(address, asset, amount)) as never);
+      return context.json(writable(await ledger.fund(address, asset, amount)));
     },
   );
   app.openapi(
@@ -308,7 +313,7 @@ export function mountLedgerApi(
     }),
     async (context) => {
       await operator(context);
-      return context.json((await ledger.reset()) as never);
+      return context.json(writable(await ledger.reset()));
     },
   );
 }

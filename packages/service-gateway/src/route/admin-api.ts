@@ -14,6 +14,7 @@ import { MAX_EXPLAIN_BYTES, parseExplain } from "./parse-explain.ts";
 import type { Router } from "./router.ts";
 import * as schema from "./schemas.ts";
 import type { UpstreamStore } from "./upstreams.ts";
+import { writable } from "../writable.ts";
 
 export type RouteApiModules = {
   readonly auth: Auth;
@@ -72,7 +73,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json({ upstreams: upstreams.list() as never });
+      return context.json({ upstreams: writable(upstreams.list()) });
     },
   );
   app.openapi(
@@ -82,7 +83,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json((await upstreams.add(sent(context))) as never);
+      return context.json(writable(await upstreams.add(sent(context))));
     },
   );
   app.openapi(
@@ -103,7 +104,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json({ contracts: contracts.list() as never });
+      return context.json({ contracts: writable(contracts.list()) });
     },
   );
   app.openapi(
@@ -115,7 +116,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
       await operator(context);
       const found = contracts.get(nameOf(context));
       if (!found) throw contractNotFound(nameOf(context));
-      return context.json(found as never);
+      return context.json(writable(found));
     },
   );
   app.openapi(
@@ -125,7 +126,7 @@ export function mountRouteApi(app: OpenAPIHono, modules: RouteApiModules): void 
     }),
     async (context) => {
       await operator(context);
-      return context.json((await contracts.put(nameOf(context), sent(context))) as never);
+      return context.json(writable(await contracts.put(nameOf(context), sent(context))));
     },
   );
   app.openapi(
