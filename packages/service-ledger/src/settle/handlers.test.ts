@@ -10,11 +10,12 @@ import { decodeFunctionResult, encodeFunctionData, hexToBytes } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { chainReads } from "./chain-reads.ts";
 import { createClaimHandler, createDepositHandler } from "./channel-jobs.ts";
+import { groupRows } from "./group.ts";
 import { createTxJournal } from "./journal.ts";
 import { createPayHandler } from "./pay.ts";
 import type { TransactionSender } from "./ports.ts";
 import { createRefundHandler, refundJob } from "./refunds.ts";
-import { claimForJob, jobRows, markFailed } from "./rows.ts";
+import { claimForJob, dueRows, jobRows, markFailed, rowById } from "./rows.ts";
 import { transactionSender } from "./sender.ts";
 import {
   account,
@@ -106,6 +107,48 @@ describe("accounts that payments make on their way", () => {
     await handler.apply(jobId, await final(jobId));
     const { rows } = await database.query("SELECT state FROM assay.payments ORDER BY amount_atomic");
     expect(rows.map(({ state }) => state)).toEqual(["dead", "settled"]);
+  });
+});
+
+describe("a payer's contract that behaves while it is asked, and uses up a transaction's gas in its block", () => {
+  it("costs others some tries, and none of them its payment", async () => {
+    // GASPRICE is zero while a call is only tried: isValidSignature answers its magic value then, and fails otherwise.
+    const code = `0x3a15600657fe5b7f1626ba7e${"00".repeat(28)}5f5260205ff3`;
+    let clock = Date.now();
+    const hostile = await payer(world, 1_000n);
+    await world.chain.request("anvil_setCode", [hostile.address, code]);
+    const honest = await Promise.all(Array.from({ length: 8 }, () => payer(world, 1_000n)));
+    const ids = new Map<Account, Hex>();
+    for (const from of [hostile, ...honest]) ids.set(from, await charge(database, await signExact(world, from, 9n)));
+    const handler = createPayHandler({ ...modules(), now: () => clock });
+    const stateOf = async (from: Account): Promise<unknown> =>
+      (await rowById(database, ids.get(from) ?? "0x", clock))?.state;
+    const { network } = world.embedded;
+    const told: string[] = [];
+    for (let turn = 0; turn < 5; turn++) {
+      const due = await dueRows(database, network, clock);
+      const ours = due.filter(({ paymentId }) => [...ids.values()].includes(paymentId));
+      const context = { nowMs: clock, kicked: "all", busyChannels: new Set<Hex>(), deposited: new Set<Hex>() } as const;
+      const options = { items: 1, afterMs: 0, claimAfterMs: 0, immediateAbove: {} };
+      for (const group of groupRows(ours, options, context)) {
+        const jobId = `pay-hostile-${turn}-${told.length}`;
+        const paymentIds = group.rows.map(({ paymentId }) => paymentId);
+        await claimForJob(database, jobId, paymentIds, clock);
+        if (!(await handler.submit(jobId))) continue;
+        const outcome = await until(async () => {
+          const found = await sender.outcome(jobId);
+          return found.state === "final" || found.state === "reverted" ? found : undefined;
+        });
+        told.push(outcome.state);
+        await handler.apply(jobId, outcome);
+      }
+      // Past the wait for the next try.
+      clock += 20_000;
+    }
+    expect(told[0]).toBe("reverted");
+    for (const from of honest) expect(await stateOf(from)).toBe("settled");
+    expect(await stateOf(hostile)).toBe("failed");
+    expect(await usdcOf(world, hostile.address)).toBe(1_000n);
   });
 });
 
