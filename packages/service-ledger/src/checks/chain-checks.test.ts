@@ -2,7 +2,15 @@ import { PGlite } from "@electric-sql/pglite";
 import { paymentBatcher } from "@assay/contracts";
 import { bytesToHex } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
-import { createChain, createSender, memoryJournal, paymentCall, togetherCall } from "@assay/driver-chain";
+import {
+  claimCall,
+  createChain,
+  createSender,
+  depositCall,
+  memoryJournal,
+  paymentCall,
+  togetherCall,
+} from "@assay/driver-chain";
 import type { Sender } from "@assay/driver-chain";
 import { databaseFromPglite, migrateDatabase } from "@assay/driver-postgres";
 import type { Database } from "@assay/driver-postgres";
@@ -20,7 +28,17 @@ import { rowById } from "../settle/rows.ts";
 import { transactionSender } from "../settle/sender.ts";
 import { settlementDraft } from "../settle/supplements.ts";
 import { memoryHost } from "../settle/testing/host.ts";
-import { account, charge, openWorld, payer, send, signExact, suite, until } from "../settle/testing/world.ts";
+import {
+  account,
+  charge,
+  openWorld,
+  payer,
+  send,
+  signDeposit,
+  signExact,
+  suite,
+  until,
+} from "../settle/testing/world.ts";
 import type { Account, Signed, World } from "../settle/testing/world.ts";
 import { createAnchorCheck, createChainChecks } from "./chain-checks.ts";
 
@@ -252,6 +270,51 @@ describe("the payment of a receipt", () => {
       message: expect.stringContaining("the token did not move") as unknown,
     });
     expect(await checks().payment(view, context)).toMatchObject({ code: "payment_unsettled" });
+  });
+
+  it("is covered by what was claimed of its channel, and says whose word it is that it is in the sum", async () => {
+    const from = await payer(world, 10_000n);
+    const signed = await signDeposit(world, from, 1_000n, 40n);
+    const { payment } = signed.payload;
+    if (payment.kind !== "deposit") throw new Error("No deposit.");
+    const opening = depositCall(payment);
+    await send(world, world.operator.address, opening.to, opening.data);
+    const { channel, voucher } = payment;
+    const claiming = claimCall([{ channel, ...voucher, totalClaimed: 25n }]);
+    const transaction = await send(world, world.operator.address, claiming.to, claiming.data);
+    const judge = async (change: Partial<ReturnType<typeof claimOf>>, where = transaction) => {
+      const made = await makeReceipt({ service: { payment: { ...claimOf(signed, 25n), ...change } } });
+      const taken = viewReceipt(nodeSuite, made.bytes);
+      if (!("view" in taken)) throw new Error("The receipt cannot be read.");
+      const { view } = taken;
+      return checks().payment(withSupplement(view, settlementOf(view, where)), context);
+    };
+    expect(await judge({})).toMatchObject({
+      status: "pass",
+      code: "payment_claimed",
+      facts: {
+        transaction,
+        totalClaimed: "25",
+        channelId: `0x${bytesToHex(voucher.channelId)}`,
+        voucher: "this payment's",
+      },
+    });
+    // Another charge of the same channel: its sum is there, and nothing says of what.
+    expect(await judge({ paymentId: `0x${"12".repeat(32)}`, amountAtomic: "20" })).toMatchObject({
+      status: "pass",
+      code: "payment_claimed",
+      message: expect.stringContaining("the gateway's word") as unknown,
+      facts: { voucher: "another" },
+    });
+    for (const amountAtomic of ["26", "", " ", "0x1", "1.5", "-1", "00"])
+      expect(await judge({ amountAtomic }), amountAtomic).toMatchObject({ code: "payment_amount_mismatch" });
+    for (const change of [{ payer: world.receiver.address }, { asset: from.address }, { payTo: from.address }])
+      expect(await judge(change)).toMatchObject({ status: "fail", code: "payment_not_settled" });
+    const { settle } = await paidReceipt();
+    expect(await judge({}, await settle())).toMatchObject({
+      status: "inconclusive",
+      code: "payment_contract_unknown",
+    });
   });
 
   it("is stated by a supplement that is the same each time", async () => {
