@@ -93,6 +93,7 @@ const execute: GatewayModules["infer"]["execute"] = ({ model, principal, signal 
 const MODELS = [
   { name: "author/net", owner: AUTHOR, visibility: "public" },
   { name: "author/secret", owner: AUTHOR, visibility: "private" },
+  { name: "author/text", owner: AUTHOR, visibility: "public" },
 ] as const;
 
 type Options = Partial<TextServerOptions> & { readonly rates?: Partial<Record<ListingSubject, Rates>> };
@@ -144,6 +145,8 @@ async function open(options: Options = {}): Promise<Opened> {
         models: {
           list: () => [],
           versions: (name: string) => MODELS.filter((model) => model.name === name),
+          facts: ({ name }: { readonly name: string }) =>
+            Promise.resolve(name === "author/text" ? { language: {} } : {}),
         },
         listings: {
           get: (subject: ListingSubject) => held.get(subject),
@@ -488,6 +491,14 @@ describe("prices", () => {
       headers: { "content-type": "application/json", ...(who === undefined ? {} : bearer(who)) },
       body: JSON.stringify(body),
     });
+
+  test("by the token are for models that have any", async () => {
+    const { server: server_ } = await open();
+    const byToken = { asset: "USDC", perMillionOutputTokens: "1" };
+    expect(await codeOf(await put(server_, "model:author/net", "author", byToken))).toEqual([400, "listing_invalid"]);
+    expect((await put(server_, "model:author/text", "author", byToken)).status).toBe(200);
+    expect((await put(server_, "model:openai/gpt-5", "op", byToken)).status).toBe(200);
+  });
 
   test("are set by a model's owner and by the operator, and read by everybody", async () => {
     const { server: server_ } = await open();

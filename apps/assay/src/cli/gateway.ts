@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { isAssayError, parseJson } from "@assay/core";
 import type { Signer } from "@assay/core";
 import { nodeSuite, openKeystore } from "@assay/driver-crypto";
-import { createClient } from "@assay/sdk";
+import { createClient, GatewayError } from "@assay/sdk";
 import type { Client, Payer } from "@assay/sdk";
 import type { Cli } from "./command.ts";
 import { readIfThere } from "./files.ts";
@@ -74,6 +74,28 @@ export async function withGateway<Result>(
   } finally {
     await server.close();
   }
+}
+
+/**
+ * Runs `use` as {@link withGateway} does with one that knows of money, and has it said in words when it takes no payments:
+ * it has none of those routes then.
+ */
+export function withMoney<Result>(
+  cli: Cli,
+  flags: GatewayFlags,
+  use: (gateway: Gateway) => Promise<Result>,
+): Promise<Result> {
+  return withGateway(cli, { ...flags, needsDatabase: true }, async (gateway) => {
+    try {
+      return await use(gateway);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== "route_not_found") throw error;
+      const { code, status, request, retryAfterMs } = error;
+      const hints = ["It does when it is started without ASSAY_CHAIN=off."];
+      const message = `The gateway at ${gateway.url} takes no payments: it has no chain.`;
+      throw new GatewayError(code, message, { status, request, retryAfterMs, hints });
+    }
+  });
 }
 
 /** The gateway at `url`, asked as this home's owner. */

@@ -202,6 +202,13 @@ describe("doctor", () => {
     expect(found).toMatchObject({ status, message: expect.stringMatching(words) });
   });
 
+  test("no chain at all is no fault", async () => {
+    expect(await checkChain(world(served({})))).toMatchObject({
+      status: "pass",
+      message: "The gateway has no chain: everything is free.",
+    });
+  });
+
   test("without a gateway, whether the embedded chain could start", async () => {
     const asked = { fetch: () => Promise.reject(new Error("nobody")) };
     expect(await checkChain(world(asked))).toMatchObject({
@@ -442,6 +449,27 @@ describe("prices", () => {
     const { fetch, asked } = gateway({ "DELETE /v1/prices/model%3Ame%2Fnet": true });
     expect((await run(["model", "price", "me/net", "--remove", "--json"], { fetch })).out).toContain("model:me/net");
     expect(asked[0]).toMatchObject({ method: "DELETE" });
+  });
+});
+
+describe("a gateway without a chain", () => {
+  test.each([
+    [["price"]],
+    [["price", "service:storage", "1"]],
+    [["model", "price", "me/net", "1"]],
+    [["pay", "ls"]],
+    [["pay", "settle"]],
+    [["pay", "show", HASH]],
+    [["batch", "ls"]],
+    [["batch", "verify", "1"]],
+    [["wallet", "fund"]],
+    [["wallet", "approve", "1"]],
+    [["chain", "status"]],
+  ])("%j is answered in words", async (args) => {
+    putWallet();
+    const { code, err } = await run(args, { fetch: gateway({}).fetch });
+    expect(code).toBe(1);
+    expect(err.replaceAll(/\s+/g, " ")).toMatch(/takes no payments: it has no chain\. It does when .*ASSAY_CHAIN=off/);
   });
 });
 

@@ -12,7 +12,12 @@ export type Challenges = {
   readonly forget: (request: PricedRequest) => void;
 };
 
-type PricedRequest = { readonly method: string; readonly url: string; readonly body: Uint8Array | undefined };
+type PricedRequest = {
+  readonly method: string;
+  readonly url: string;
+  readonly body: Uint8Array | undefined;
+  readonly init: RequestInit;
+};
 
 type Entry = {
   readonly sizes: Map<string, ParsedQuote>;
@@ -72,11 +77,15 @@ function dropOldest(map: Map<string, unknown>, most: number): void {
 
 /** Members of a body that prices depend on beside its size. */
 const PRICED = ["model", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "stream"] as const;
+/** Headers that prices depend on: what is to be kept has one of its own. */
+const PRICED_HEADERS = ["assay-retention", "assay-keep-days"] as const;
 /** Bodies above this are not looked into: their route and size are all that is known. */
 const MAX_LOOKED_INTO = 1024 * 1024;
 
-function keyOf({ method, url, body }: PricedRequest): string {
-  const route = `${method} ${url}`;
+function keyOf({ method, url, body, init }: PricedRequest): string {
+  const headers = new Headers(init.headers);
+  const asked = PRICED_HEADERS.flatMap((name) => (headers.has(name) ? `${name}: ${headers.get(name)}` : []));
+  const route = [`${method} ${url}`, ...asked].join("\n");
   if (!body || body.length > MAX_LOOKED_INTO || body[0] !== 0x7b) return route;
   let value: JsonValue;
   try {

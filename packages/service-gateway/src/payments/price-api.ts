@@ -14,6 +14,8 @@ export type PriceApiModules = {
   readonly listings: Listings;
   /** All versions of a hub model; none for a name that is not the hub's. */
   readonly versions: (name: string) => readonly Pick<ServableModel, "name" | "owner" | "visibility">[];
+  /** Whether a hub model reads and writes tokens; undefined for a name that is not the hub's. */
+  readonly countsTokens?: ((name: string) => Promise<boolean | undefined>) | undefined;
   /** What the ledger adds to a listing: its digest, and where payments for it go. */
   readonly describeListing?: ((listing: Listing) => { readonly digest?: string; readonly payTo?: string }) | undefined;
 };
@@ -159,6 +161,12 @@ export function mountPriceApi(app: OpenAPIHono, modules: PriceApiModules): void 
       const subject = subjectOf(context);
       const { owner } = await mayChange(context, subject);
       const { payees, ...body } = context.req.valid("json");
+      const byToken = body.perMillionInputTokens !== undefined || body.perMillionOutputTokens !== undefined;
+      const name = subject.startsWith("model:") ? subject.slice("model:".length) : undefined;
+      if (byToken && name !== undefined && (await modules.countsTokens?.(name)) === false)
+        throw new AssayError("listing_invalid", `${name} takes tensors: it has no tokens to be sold by.`, {
+          hints: ["Price it by the call, or by the second."],
+        });
       const put = {
         subject,
         ...body,

@@ -59,6 +59,16 @@ const amounts = ({ amountAtomic, price }: Charge): readonly [bigint, ...(readonl
   ...(price.parts ?? []).map((part) => [part.subject, part.amountAtomic] as [string, string]),
 ];
 
+describe("a model that is sold by the token alone", () => {
+  it("is not given away to whoever asks it with tensors", () => {
+    const tensors = { subjects: ["model:me/net"], most: { milliseconds: 60_000 }, resource } as const;
+    expect(shop.desk.quote(tensors)?.capAtomic).toBe(1000n);
+    shop.listings.set("model:me/net", listing({ perCall: "0", perMillionOutputTokens: "1" }));
+    expect(() => shop.desk.quote(tensors)).toThrow(expect.objectContaining({ code: "kind_unsupported" }) as Error);
+    expect(shop.quote().capAtomic).toBe(1000n);
+  });
+});
+
 describe("a service beside the answer", () => {
   it("adds its price to the quote, and is free without a listing", () => {
     expect(shop.quote().capAtomic).toBe(2000n);

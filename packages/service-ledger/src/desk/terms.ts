@@ -133,7 +133,16 @@ export function createPricing(
       let capAtomic = 0n;
       let bound: Terms["bound"];
       for (const [subject, listing] of found) {
-        const most = amountOf(listing, token.decimals, use.mostOf?.get(subject) ?? use.most);
+        const used = use.mostOf?.get(subject) ?? use.most;
+        if (isByToken(listing) && used.inputTokens === undefined && used.outputTokens === undefined)
+          throw new AssayError(
+            "kind_unsupported",
+            `What ${subject} costs is counted in tokens, and tensors have none.`,
+            {
+              hints: ["Ask it with text: /v1/chat/completions, /v1/completions or /v1/embeddings."],
+            },
+          );
+        const most = amountOf(listing, token.decimals, used);
         if (bound && most <= capAtomic) continue;
         capAtomic = most;
         bound = { subject, listing };
@@ -246,6 +255,14 @@ function acceptsOf(
   ];
   // What the chain has no contracts for could be signed and never settled.
   return accepts.filter(({ scheme }) => deployments.schemes?.includes(scheme) ?? true);
+}
+
+/** Whether a price is one of tokens and of nothing else. */
+function isByToken({ perCall, perSecond, perMillionInputTokens, perMillionOutputTokens }: Listing): boolean {
+  const charges = (rate: string | undefined): boolean => rate !== undefined && /[1-9]/.test(rate);
+  return (
+    !charges(perCall) && !charges(perSecond) && (charges(perMillionInputTokens) || charges(perMillionOutputTokens))
+  );
 }
 
 /** The share of the cap that is the answer's own. */

@@ -2,7 +2,7 @@ import { batchDocument, batchList, batchVerdict, read } from "@assay/sdk";
 import type { BatchDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withGateway } from "../gateway.ts";
+import { withMoney } from "../gateway.ts";
 import type { GatewayFlags } from "../gateway.ts";
 import { asJson } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
@@ -20,7 +20,7 @@ const STATES: Record<BatchDocument["state"], string> = {
 /** `assay batch ls`: batches of receipts, the latest first. */
 export async function list(cli: Cli, flags: BatchListFlags): Promise<number> {
   const { world, output } = cli;
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "GET", path: `/v1/batches?limit=${flags.limit}`, signal: world.interrupt }),
   );
   const page = read(batchList, answer, "list of batches");
@@ -50,7 +50,7 @@ export async function list(cli: Cli, flags: BatchListFlags): Promise<number> {
 /** `assay batch show N`. */
 export async function show(cli: Cli, flags: GatewayFlags, number: string): Promise<number> {
   const { world, output } = cli;
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "GET", path: `/v1/batches/${batchNumber(number)}`, signal: world.interrupt }),
   );
   const batch = read(batchDocument, answer, "batch");
@@ -84,7 +84,7 @@ export async function show(cli: Cli, flags: GatewayFlags, number: string): Promi
 export async function verify(cli: Cli, flags: GatewayFlags, number: string): Promise<number> {
   const { world, output } = cli;
   output.progress(`making batch ${number} again`);
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "POST", path: `/v1/batches/${batchNumber(number)}/verify`, signal: world.interrupt }),
   );
   const verdict = read(batchVerdict, answer, "verdict on the batch");

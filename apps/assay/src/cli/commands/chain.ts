@@ -2,7 +2,7 @@ import { read, resetDocument } from "@assay/sdk";
 import type { ChainDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withGateway } from "../gateway.ts";
+import { withGateway, withMoney } from "../gateway.ts";
 import type { GatewayFlags } from "../gateway.ts";
 import { asJson } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
@@ -21,7 +21,7 @@ const STATES: Record<ChainDocument["state"], string> = {
 /** `assay chain status`. */
 export async function status(cli: Cli, flags: GatewayFlags): Promise<number> {
   const { world, output } = cli;
-  const chain = await withGateway(cli, flags, (gateway) => startedChain(gateway, world.interrupt));
+  const chain = await withMoney(cli, flags, (gateway) => startedChain(gateway, world.interrupt));
   const { style } = output;
   output.answer(
     () =>

@@ -2,7 +2,7 @@ import { paymentDocument, paymentList, read, settleDocument } from "@assay/sdk";
 import type { PaymentDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withGateway } from "../gateway.ts";
+import { withMoney } from "../gateway.ts";
 import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson, moneyText, stateText } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
@@ -23,7 +23,7 @@ export async function list(cli: Cli, flags: PayListFlags): Promise<number> {
     const value = flags[name];
     if (value !== undefined) query.set(name, value);
   }
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "GET", path: `/v1/payments?${query.toString()}`, signal: world.interrupt }),
   );
   const page = read(paymentList, answer, "list of payments");
@@ -64,7 +64,7 @@ export async function retry(cli: Cli, flags: GatewayFlags, id: string): Promise<
 export async function settle(cli: Cli, flags: GatewayFlags): Promise<number> {
   const { world, output } = cli;
   output.progress("settling what is due");
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "POST", path: "/v1/payments/settle", signal: world.interrupt }),
   );
   const done = read(settleDocument, answer, "settlement");
@@ -91,7 +91,7 @@ async function one(
   const { world, output } = cli;
   const { interrupt: signal } = world;
   const wanted = wantedPayment(id);
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
+  const answer = await withMoney(cli, flags, async ({ client }) => {
     const full = typeof wanted === "string" ? wanted : await findPayment(client, wanted, id, signal);
     return client.admin({ method, path: `/v1/payments/${full}${action}`, signal });
   });

@@ -4,7 +4,7 @@ import { listingDocument, listingList, read } from "@assay/sdk";
 import type { ListingDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
-import { withGateway } from "../gateway.ts";
+import { withMoney } from "../gateway.ts";
 import type { GatewayFlags } from "../gateway.ts";
 import { asJson } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
@@ -56,9 +56,7 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
         hints: ["Leave out the amount, or --remove."],
       });
     }
-    await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
-      client.admin({ method: "DELETE", path, signal }),
-    );
+    await withMoney(cli, flags, ({ client }) => client.admin({ method: "DELETE", path, signal }));
     output.answer(
       () => `${printable(subject)} has no price any more: it is free.`,
       () => ({ removed: subject }),
@@ -66,7 +64,7 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
     return EXIT.done;
   }
   const body = amount === undefined ? undefined : bodyOf(flags, amount);
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, async ({ client }) => {
+  const answer = await withMoney(cli, flags, async ({ client }) => {
     if (body !== undefined) return client.admin({ method: "PUT", path, body, signal });
     try {
       return await client.admin({ method: "GET", path, signal });
@@ -92,7 +90,7 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
 
 async function list(cli: Cli, flags: PriceFlags): Promise<number> {
   const { world, output } = cli;
-  const answer = await withGateway(cli, { ...flags, needsDatabase: true }, ({ client }) =>
+  const answer = await withMoney(cli, flags, ({ client }) =>
     client.admin({ method: "GET", path: "/v1/prices", signal: world.interrupt }),
   );
   const { prices } = read(listingList, answer, "list of prices");

@@ -8,7 +8,7 @@ import type { Address } from "@assay/x402";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { again } from "../explain-price.ts";
-import { withGateway } from "../gateway.ts";
+import { withGateway, withMoney } from "../gateway.ts";
 import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson, moneyText } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
@@ -161,7 +161,7 @@ export async function fund(cli: Cli, flags: FundFlags): Promise<number> {
   if (flags.amount !== undefined && flags.asset === undefined) {
     throw cliError("usage_invalid", "An amount is of an asset.", { hints: ["Name it: --asset USDC."] });
   }
-  const funded = await withGateway(cli, { ...flags, needsDatabase: true }, async (gateway) => {
+  const funded = await withMoney(cli, flags, async (gateway) => {
     const chain = await startedChain(gateway, world.interrupt);
     if (chain.state !== "running") {
       throw cliError("chain_unavailable", "The gateway's chain is not there, or not yet.", {
@@ -210,7 +210,7 @@ function usualOf(asset: string): string {
 export async function approve(cli: Cli, flags: ApproveFlags, amount: string): Promise<number> {
   const { world, output } = cli;
   const wallet = await openWallet(world);
-  const done = await withGateway(cli, flags, async (gateway) => {
+  const done = await withMoney(cli, flags, async (gateway) => {
     const { chain, rpcUrl } = await readableChain(gateway, world.interrupt);
     guardWallet(chain, gateway, wallet.protection);
     const token = tokenOf(chain, flags.asset, gateway);
