@@ -9,7 +9,7 @@ import { UptoEvmScheme } from "@x402/evm/upto/client";
 import { wrapFetchWithPayment, x402Client } from "@x402/fetch";
 import { batchSettlement, paymentBatcher } from "@assay/contracts";
 import { bytesToHex, hexToBytes } from "@assay/core";
-import { createChain } from "@assay/driver-chain";
+import { createChain, nativeEvmSuite, paymentCall } from "@assay/driver-chain";
 import { nodeSuite } from "@assay/driver-crypto";
 import {
   PROFILE,
@@ -24,6 +24,7 @@ import type { Bundle, OpenMap, ReceiptView, ServiceClaims, Trust, Verdict } from
 import { createAnchorCheck, createChainChecks } from "@assay/service-ledger";
 import { MOCK_TIME_MS, makeReceipt } from "@assay/testkit";
 import { createVerifier } from "@assay/verifier";
+import { authorizeExact, authorizeUpto, noncePaymentId, permit2PaymentId } from "@assay/x402";
 import { createPublicClient, createTestClient, createWalletClient, http, keccak256, toHex } from "viem";
 import type { Address, Hex } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -38,7 +39,7 @@ import { assay, makeHome, needed, root, runProgram } from "./harness.ts";
 
 const CHAT = "model:demo/chat";
 const DOLLAR = 1_000_000n;
-const NETWORK = "eip155:84532";
+const NETWORK = "eip155:84532" as const;
 const python = needed("ASSAY_SYSTEM_PYTHON");
 
 /** What is asked of both. Without `chain` neither asks one. */
@@ -629,6 +630,72 @@ describe("statements of a payment that are signed anew, one thing of them change
       "fail payment_receipt_mismatch",
     ])
       expect(codes).toContain(code);
+  });
+
+  it("of payments that somebody else brought to the chain", async () => {
+    const suite = nativeEvmSuite();
+    const { deployments } = world.running.place;
+    const payer = await world.payer("others", { USDC: DOLLAR, ETH: 10n ** 18n });
+    await world.approve(payer, "USDC", DOLLAR);
+    const { address, name, version } = world.tokenOf("USDC");
+    const payTo: Address = `0x${"c2".repeat(20)}`;
+    const sender = createWalletClient({ account: payer.account, transport: http(rpcUrl) });
+    const reading = createPublicClient({ transport: http(rpcUrl) });
+    const cases: Record<string, Case> = {};
+    const brought: string[] = [];
+    for (const scheme of ["exact", "permit2", "upto"] as const) {
+      const requirement = {
+        scheme: scheme === "upto" ? ("upto" as const) : ("exact" as const),
+        network: NETWORK,
+        amount: "25",
+        asset: address,
+        payTo,
+        maxTimeoutSeconds: 900,
+        extra: {
+          name,
+          version,
+          ...(scheme === "permit2" ? { assetTransferMethod: "permit2" as const } : {}),
+          ...(scheme === "upto" ? { facilitatorAddress: payer.address } : {}),
+        },
+      };
+      const nonce = new Uint8Array(randomBytes(32));
+      const given = { suite, signer: payer.signer, requirement, nonce, nowS: Math.floor(Date.now() / 1000) };
+      const { payment } = await (scheme === "upto" ? authorizeUpto(given) : authorizeExact(given));
+      if (payment.kind !== "eip3009" && payment.kind !== "permit2" && payment.kind !== "upto")
+        throw new Error("No transfer.");
+      const id =
+        payment.kind === "eip3009"
+          ? noncePaymentId(suite, deployments.chainId, address, payer.address, payment.authorization.nonce)
+          : permit2PaymentId(suite, deployments.chainId, payer.address, payment.permit.nonce);
+      const where = await sender.sendTransaction({ chain: null, ...paymentCall(payment, address, 25n) });
+      await reading.waitForTransactionReceipt({ hash: where });
+      const mine: Claim = {
+        payer: payer.address,
+        paymentId: `0x${bytesToHex(id)}`,
+        scheme: requirement.scheme,
+        network: NETWORK,
+        amountAtomic: "25",
+        asset: address,
+        settlement: "private",
+        payTo,
+      };
+      const changes: readonly (readonly [string, Partial<Claim>])[] = [
+        ["", {}],
+        ...Object.entries(wrong).map(([key, value]) => [`, other ${key}`, { [key]: value }] as const),
+      ];
+      for (const [what, change] of changes) {
+        const changed = { ...mine, ...change };
+        const made = await stated(changed, (refersTo) => [{ refersTo, body: bodyOf(changed, where) }]);
+        cases[`${scheme}${what}`] = { ...made, chain: rpcUrl };
+      }
+      brought.push(scheme);
+    }
+    const found = await agreed(cases);
+    for (const scheme of brought) {
+      expect(found[scheme]?.[2], scheme).toBe("pass payment_settled");
+      expect(found[`${scheme}, other paymentId`]?.[2], scheme).toBe("inconclusive payment_unlinked");
+      expect(found[`${scheme}, other payTo`]?.[2], scheme).toBe("fail payment_not_settled");
+    }
   });
 
   it("of a channel too", async () => {
