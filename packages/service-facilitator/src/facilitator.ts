@@ -7,7 +7,7 @@ import { createCatalogue } from "./catalogue.ts";
 import type { CatalogueStore } from "./catalogue.ts";
 import { judgePayment } from "./judge.ts";
 import { FACILITATOR_LIMITS } from "./limits.ts";
-import { payeeOf, planPayment, planServer } from "./plan.ts";
+import { isTransfer, payeeOf, planPayment, planServer } from "./plan.ts";
 import type { ServedChain } from "./plan.ts";
 import { tokenRequired } from "./problem.ts";
 import { REASON, refuse } from "./reasons.ts";
@@ -32,7 +32,7 @@ export type FacilitatorModules = {
 };
 
 export type FacilitatorOptions = {
-  /** Recipients whose payments are settled for anybody. None when absent: then settling needs a caller. */
+  /** Recipients whose fixed and metered payments are settled for anybody; deposits and claims need a caller. None when absent: then settling needs a caller. */
   readonly openPayTo?: readonly Address[];
   /** How long a settlement is waited for before its result is `settlement_pending`. */
   readonly settleWaitMs?: number;
@@ -84,7 +84,9 @@ export function createFacilitator(modules: FacilitatorModules, options: Facilita
 
   const permit = (request: ParsedRequest, caller: FacilitatorCaller | undefined): void => {
     const payee = payeeOf(request);
-    if (caller ? caller.payTo === "any" || caller.payTo.includes(payee) : open.has(payee)) return;
+    // A deposit pays nobody, and claims may be of channels that a stranger has with itself: only gas would be sure.
+    const forAnybody = isTransfer(request) && open.has(payee);
+    if (caller ? caller.payTo === "any" || caller.payTo.includes(payee) : forAnybody) return;
     if (!caller) throw tokenRequired();
     throw new AssayError("payee_refused", "This caller may not have payments to this recipient settled.", {
       hints: ["The facilitator's operator lists the recipients of each caller."],

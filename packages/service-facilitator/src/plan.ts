@@ -75,6 +75,13 @@ export function payeeOf(request: ParsedRequest): Address {
   }
 }
 
+/** Whether a request moves money to its recipient, as against into a channel or out of one. */
+export function isTransfer(request: ParsedRequest): boolean {
+  if (request.kind !== "payment") return false;
+  const { kind } = request.document.payment;
+  return kind === "eip3009" || kind === "permit2" || kind === "upto";
+}
+
 /** The sender that has to settle a request: the one that the payer named, or any. */
 export function sendersFor(served: ServedChain, request: ParsedRequest): readonly PaymentSender[] {
   if (request.kind !== "payment" || request.document.payment.kind !== "upto") return served.senders;
