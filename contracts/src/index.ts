@@ -25,6 +25,6 @@ export {
   zeroSalt,
 } from "./canonical.ts";
 export type { DevelopmentProfile } from "./canonical.ts";
-export { publicCodeHashes } from "./public-code.ts";
+export { publicBatchSettlementTemplate, publicCodeHashes } from "./public-code.ts";
 export { maxSplitPayees, splitAddressOf } from "./split-address.ts";
 export type { Address, Artifact, Deployments, Hex, PaymentScheme, TokenInfo } from "./types.ts";

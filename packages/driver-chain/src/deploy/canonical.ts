@@ -1,10 +1,12 @@
 import {
   batchSettlement,
+  batchSettlementDomain,
   canonicalAddresses,
   erc3009DepositCollector,
   exactPermit2Proxy,
   multicall3,
   permit2DepositCollector,
+  publicBatchSettlementTemplate,
   publicCodeHashes,
   uptoPermit2Proxy,
 } from "@assay/contracts";
@@ -12,7 +14,7 @@ import type { PaymentScheme, TokenInfo } from "@assay/contracts";
 import type { Address, Hex } from "@assay/x402";
 import type { Chain } from "../rpc/chain.ts";
 import { fromHex } from "../rpc/values.ts";
-import { codeHash, permit2Code, readCode } from "./code.ts";
+import { codeHash, eip712Immutables, permit2Code, readCode, templateHash } from "./code.ts";
 
 /** A contract that has the same address on every chain. */
 export type CanonicalName = keyof typeof canonicalAddresses;
@@ -57,21 +59,19 @@ export async function surveyCanonical(
     ...publicCodeHashes,
     permit2: codeHash(permit2Code(chain.chainId, canonicalAddresses.permit2)),
   };
+  const { name: domain, version } = batchSettlementDomain;
+  const channels = eip712Immutables(domain, version, chain.chainId, canonicalAddresses.batchSettlement);
   return Promise.all(
-    NAMES.map(async (name) => {
+    NAMES.map(async (name): Promise<CanonicalContract> => {
       const address = canonicalAddresses[name];
       const code = await readCode(chain, address);
-      if (code.length === 0) return { name, address, state: "missing", codeHash: undefined } as const;
-      const hash = codeHash(code);
-      const state: CanonicalState =
-        hash === published[name]
-          ? "published"
-          : hash === REBUILT[name]
-            ? "rebuilt"
-            : accepted.includes(hash)
-              ? "accepted"
-              : "unknown";
-      return { name, address, state, codeHash: hash };
+      const found = { name, address, codeHash: code.length === 0 ? undefined : codeHash(code) };
+      if (found.codeHash === undefined) return { ...found, state: "missing" };
+      if (found.codeHash === published[name]) return { ...found, state: "published" };
+      if (name === "batchSettlement" && templateHash(code, channels) === publicBatchSettlementTemplate)
+        return { ...found, state: "published" };
+      if (found.codeHash === REBUILT[name]) return { ...found, state: "rebuilt" };
+      return { ...found, state: accepted.includes(found.codeHash) ? "accepted" : "unknown" };
     }),
   );
 }

@@ -15,7 +15,15 @@ import { describe, expect, it } from "vitest";
 import { fromHex, word } from "../rpc/values.ts";
 import { neededBy, schemesOf } from "./canonical.ts";
 import type { CanonicalContract, CanonicalName } from "./canonical.ts";
-import { codeHash, create2Address, immutableOffsets, isCodeOf, permit2Code } from "./code.ts";
+import {
+  codeHash,
+  create2Address,
+  eip712Immutables,
+  immutableOffsets,
+  isCodeOf,
+  permit2Code,
+  templateHash,
+} from "./code.ts";
 
 describe("the code of a contract", () => {
   const anchor = fromHex(receiptAnchor.deployedBytecode);
@@ -55,6 +63,26 @@ describe("the code of a contract", () => {
       changed[at] = (changed[at] ?? 0) ^ 1;
       expect(isCodeOf(receiptAnchor, changed, terms)).toBe(false);
     }
+  });
+
+  it("with its immutables taken out is its artifact on every chain", () => {
+    const artifact = fromHex(assayToken.deployedBytecode);
+    const wanted = codeHash(artifact);
+    for (const [chainId, at] of [
+      [8453, canonicalAddresses.batchSettlement],
+      [1, canonicalAddresses.permit2],
+    ] as const) {
+      const immutables = eip712Immutables("Assay", "1", chainId, at);
+      const deployed = artifact.slice();
+      immutableOffsets(artifact).forEach((offset, n) => deployed.set(immutables[n] ?? [], offset));
+      expect(codeHash(deployed)).not.toBe(wanted);
+      expect(templateHash(deployed, immutables)).toBe(wanted);
+      expect(templateHash(deployed, eip712Immutables("Assay", "2", chainId, at))).not.toBe(wanted);
+      expect(templateHash(deployed, eip712Immutables("Assay", "1", chainId + 1, at))).not.toBe(wanted);
+      expect(templateHash(deployed.subarray(1), immutables)).not.toBe(wanted);
+    }
+    // Code that ends in the midst of a word is read to its end.
+    expect(templateHash(Uint8Array.of(0x7f, 1), [])).toBe(codeHash(Uint8Array.of(0x7f, 1)));
   });
 
   // Read on the chains by others, who published the hash.

@@ -10,6 +10,9 @@ const PUSH1 = 0x60;
 const PUSH32 = 0x7f;
 /** Where Permit2's code begins in its init code; before it stands what fills in the immutables. */
 const PERMIT2_RUNTIME_AT = 0xc1;
+const EIP712_DOMAIN = keccak_256(
+  utf8ToBytes("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+);
 const PERMIT2_DOMAIN = keccak_256(utf8ToBytes("EIP712Domain(string name,uint256 chainId,address verifyingContract)"));
 
 /** Address of what the CREATE2 deployer makes of `initCode` (EIP-1014). */
@@ -28,13 +31,17 @@ export function codeHash(code: Uint8Array): Hex {
  * zero, and pushes no other zero that way.
  */
 export function immutableOffsets(code: Uint8Array): readonly number[] {
+  return pushedWords(code).filter((at) => code.subarray(at, at + 32).every((byte) => byte === 0));
+}
+
+/** Where the words that PUSH32 pushes begin. What another instruction pushes is no instruction. */
+function pushedWords(code: Uint8Array): readonly number[] {
   const found: number[] = [];
   for (let at = 0; at < code.length; at++) {
     const op = code[at] ?? 0;
     if (op < PUSH1 || op > PUSH32) continue;
-    const size = op - PUSH1 + 1;
-    if (size === 32 && code.subarray(at + 1, at + 33).every((byte) => byte === 0)) found.push(at + 1);
-    at += size;
+    if (op === PUSH32 && at + 32 < code.length) found.push(at + 1);
+    at += op - PUSH1 + 1;
   }
   return found;
 }
@@ -56,6 +63,43 @@ export function isCodeOf(
     wanted.set(value, at);
   }
   return equalBytes(wanted, code);
+}
+
+/**
+ * keccak256 of code whose immutables are known, with each of them zero as a compiler's artifact has it: one hash for what is
+ * deployed with other immutables on every chain.
+ */
+export function templateHash(code: Uint8Array, immutables: readonly Uint8Array[]): Hex {
+  const template = code.slice();
+  for (const at of pushedWords(code))
+    if (immutables.some((one) => equalBytes(one, code.subarray(at, at + 32)))) template.fill(0, at, at + 32);
+  return codeHash(template);
+}
+
+/** What OpenZeppelin's EIP712 keeps in immutables: the domain separator and what it is made of. */
+export function eip712Immutables(name: string, version: string, chainId: number, at: Address): readonly Uint8Array[] {
+  const texts = [utf8ToBytes(name), utf8ToBytes(version)];
+  return [
+    domainSeparator(name, version, chainId, at),
+    word(chainId),
+    addressWord(at),
+    ...texts.map((text) => keccak_256(text)),
+    ...texts.map(shortString),
+  ];
+}
+
+/** The separator of an EIP-712 domain with name, version, chain and contract. */
+export function domainSeparator(name: string, version: string, chainId: number, at: Address): Uint8Array {
+  const hashes = [name, version].map((text) => keccak_256(utf8ToBytes(text)));
+  return keccak_256(concatBytes(EIP712_DOMAIN, ...hashes, word(chainId), addressWord(at)));
+}
+
+/** Text of at most 31 bytes in a word: left-aligned, its length in the last byte (OpenZeppelin's ShortStrings). */
+function shortString(text: Uint8Array): Uint8Array {
+  const out = new Uint8Array(32);
+  out.set(text);
+  out[31] = text.length;
+  return out;
 }
 
 /** Permit2's code on a chain: its immutables are the chain's number and its domain separator there. */

@@ -11,12 +11,11 @@ import {
   zeroSalt,
 } from "@assay/contracts";
 import type { Artifact, TokenInfo } from "@assay/contracts";
-import { AssayError, concatBytes, utf8ToBytes } from "@assay/core";
+import { AssayError, concatBytes } from "@assay/core";
 import type { Address } from "@assay/x402";
-import { keccak_256 } from "@noble/hashes/sha3.js";
 import type { Chain } from "../rpc/chain.ts";
 import { addressWord, fromHex, word } from "../rpc/values.ts";
-import { codeHash, create2Address, isCodeOf, readCode } from "./code.ts";
+import { codeHash, create2Address, eip712Immutables, isCodeOf, readCode } from "./code.ts";
 
 /** Seconds in which a bond can still be taken after its withdrawal was asked for: a week, as on the embedded chain. */
 const UNBONDING_DELAY_S = 7 * 24 * 3600;
@@ -75,7 +74,9 @@ export function ownContracts({ chainId, owner, settler, bondWei, ownToken }: Pla
     paymentBatcher: made(paymentBatcher, [addressWord(owner), word(64), word(1), addressWord(settler)]),
     receiptAnchor: anchor(bondWei, UNBONDING_DELAY_S),
     splitFactory: { ...factory, creates: { address: splitImplementationAddress, artifact: split } },
-    assayToken: ownToken ? made(assayToken, [addressWord(owner)], (at) => tokenImmutables(chainId, at)) : undefined,
+    assayToken: ownToken
+      ? made(assayToken, [addressWord(owner)], (at) => eip712Immutables("Assay", "1", chainId, at))
+      : undefined,
   };
 
   function anchor(minBond: bigint, delayS: number): OwnContract {
@@ -87,33 +88,6 @@ export function ownContracts({ chainId, owner, settler, bondWei, ownToken }: Pla
 /** The token as prices name it. */
 export function ownTokenInfo(address: Address): TokenInfo {
   return { symbol: "ASY", address, decimals: 18, name: "Assay", version: "1", eip3009: false, eip2612: true };
-}
-
-/** What OpenZeppelin's EIP712 keeps: the domain separator and what it is made of. */
-function tokenImmutables(chainId: number, at: Address): readonly Uint8Array[] {
-  const [name, version] = [utf8ToBytes("Assay"), utf8ToBytes("1")];
-  const [hashedName, hashedVersion] = [keccak_256(name), keccak_256(version)];
-  const type = keccak_256(
-    utf8ToBytes("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-  );
-  const separator = keccak_256(concatBytes(type, hashedName, hashedVersion, word(chainId), addressWord(at)));
-  return [
-    separator,
-    word(chainId),
-    addressWord(at),
-    hashedName,
-    hashedVersion,
-    shortString(name),
-    shortString(version),
-  ];
-}
-
-/** Text of at most 31 bytes in a word: left-aligned, its length in the last byte (OpenZeppelin's ShortStrings). */
-function shortString(text: Uint8Array): Uint8Array {
-  const out = new Uint8Array(32);
-  out.set(text);
-  out[31] = text.length;
-  return out;
 }
 
 type Asking = Pick<Chain, "code" | "call">;

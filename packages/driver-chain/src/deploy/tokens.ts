@@ -1,19 +1,15 @@
 import type { TokenInfo } from "@assay/contracts";
-import { AssayError, concatBytes, equalBytes, isAssayError, utf8ToBytes } from "@assay/core";
+import { AssayError, concatBytes, equalBytes, isAssayError } from "@assay/core";
 import type { Address } from "@assay/x402";
-import { keccak_256 } from "@noble/hashes/sha3.js";
 import type { Chain } from "../rpc/chain.ts";
 import { isRevert, rpcFault } from "../rpc/fault.ts";
 import { calldata, selector, tailBytes } from "../rpc/selector.ts";
 import { addressWord, word, wordAt } from "../rpc/values.ts";
-import { readCode } from "./code.ts";
+import { domainSeparator, readCode } from "./code.ts";
 
 /** Longest name, symbol or version that is taken: they go into signatures and onto terminals. */
 export const MAX_TOKEN_TEXT = 64;
 const MAX_DECIMALS = 36n;
-const DOMAIN = keccak_256(
-  utf8ToBytes("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-);
 /** An account that nothing was ever signed for. */
 const NOBODY: Address = "0x00000000000000000000000000000000000000fe";
 
@@ -40,23 +36,13 @@ export async function readToken(chain: Asking, address: Address): Promise<TokenI
   if (digits === undefined || digits > MAX_DECIMALS) throw unsuitable(address, "it does not say how it divides");
   // Tokens before EIP-5267 that sign with a version other than "1" say it; the rest have "1".
   const domain = { name, version: version ?? "1" };
-  const signs = separator !== undefined && equalBytes(separator, separatorOf(chain.chainId, address, domain));
+  const signs =
+    separator !== undefined &&
+    equalBytes(separator, domainSeparator(domain.name, domain.version, chain.chainId, address));
   const [eip3009, eip2612] = signs
     ? await Promise.all([takesAuthorizations(chain, address), takesPermits(chain, address)])
     : [false, false];
   return { symbol, address, decimals: Number(digits), ...domain, eip3009, eip2612 };
-}
-
-function separatorOf(chainId: number, at: Address, domain: Pick<TokenInfo, "name" | "version">): Uint8Array {
-  return keccak_256(
-    concatBytes(
-      DOMAIN,
-      keccak_256(utf8ToBytes(domain.name)),
-      keccak_256(utf8ToBytes(domain.version)),
-      word(chainId),
-      addressWord(at),
-    ),
-  );
 }
 
 /** One that expired before it began reverts for a reason; a token without the function reverts without. */
