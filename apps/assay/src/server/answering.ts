@@ -70,6 +70,7 @@ export async function startAnswering(home: Home, rooms: Rooms): Promise<{ readon
         now,
         individual: money.individual,
         allFree: money.allFree,
+        mayCost: money.mayCost,
         v1: money.v1,
         onError: (error) => logger.warn({ err: describe(error) }, "payment"),
       })

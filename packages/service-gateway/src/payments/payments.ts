@@ -41,6 +41,8 @@ export type PaymentModules = {
   readonly individual?: (receipt: DurableReceipt) => Promise<IndividualFacts>;
   /** Whether no listing is there that charges anything: calls are then answered without another look. */
   readonly allFree?: () => boolean;
+  /** Whether any listing of a use charges anything; without it the desk is asked, which takes as long as telling a price. */
+  readonly mayCost?: (use: Pick<PricedUse, "subjects" | "besides">) => boolean;
   /** The members of a 402's body that clients of x402 v1 read; without it they are not there. */
   readonly v1?: (required: NonNullable<PaymentProblem["required"]>) => Readonly<Record<string, unknown>>;
   /** Told of what fails behind an answer. */
@@ -240,7 +242,7 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     allFree,
     limits: { textMs: options.textLimitMs ?? TEXT_LIMIT_MS, inferMs: options.inferLimitMs ?? INFER_LIMIT_MS },
     async take(use, request, mimeType) {
-      if (allFree()) return undefined;
+      if (allFree() || modules.mayCost?.(use) === false) return undefined;
       const quote = desk.quote({ ...use, resource: resourceOf(request, mimeType) });
       if (!quote) return undefined;
       const { signal } = request;

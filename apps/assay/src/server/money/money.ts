@@ -67,6 +67,8 @@ export type Money = {
   readonly decimalsOf: (asset: string) => number | undefined;
   /** Whether nothing has a price: then nothing of a request need be looked at. */
   readonly allFree: () => boolean;
+  /** Whether a listing of what is asked for charges anything. */
+  readonly mayCost: NonNullable<PaymentModules["mayCost"]>;
   /** Refuses with `payment_unavailable` what has a price while chain and ledger are not there. */
   readonly desk: PaymentDesk;
   readonly individual: (receipt: DurableReceipt) => Promise<IndividualFacts>;

@@ -6,7 +6,7 @@ import type { DurableReceipt, Listing, PaymentDesk } from "@assay/protocol";
 import type { Trust } from "@assay/receipts";
 import { describe, mountLedgerApi } from "@assay/service-gateway";
 import type { IndividualFacts } from "@assay/service-gateway";
-import { anchorProof, isFreeListing, listPayments, listingDigest } from "@assay/service-ledger";
+import { anchorProof, listPayments, listingDigest } from "@assay/service-ledger";
 import { addFacilitatorRoutes, createExternalFacilitator } from "@assay/service-facilitator";
 import { paymentRequiredV1 } from "@assay/x402";
 import type { Address, EvmSuite } from "@assay/x402";
@@ -51,6 +51,7 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
     },
     decimalsOf: prices.decimalsOf,
     allFree: prices.allFree,
+    mayCost: prices.mayCost,
     desk: deferDesk(opening, prices),
     individual: (receipt) => anchorAlone(opening.there(), receipt),
     async anchor(executionDigest) {
@@ -107,16 +108,12 @@ export async function openMoney(config: MoneyConfig, modules: MoneyModules): Pro
 }
 
 /** The desk behind an opening: what is free needs none, and what has a price has it opened. */
-function deferDesk({ ready, usable, there }: Opening, { listings }: Prices): PaymentDesk {
+function deferDesk({ ready, usable, there }: Opening, { mayCost }: Prices): PaymentDesk {
   return {
     quote(use) {
       const running = usable();
       if (running) return running.desk.quote(use);
-      const asksForMoney = use.subjects.some((subject) => {
-        const listing = listings.get(subject);
-        return listing !== undefined && !isFreeListing(listing);
-      });
-      if (!asksForMoney) return undefined;
+      if (!mayCost(use)) return undefined;
       void ready().catch(() => undefined);
       return there().desk.quote(use);
     },

@@ -1,5 +1,5 @@
 import { isLoopbackHost, refuseDevelopment } from "@assay/driver-chain";
-import type { Listings } from "@assay/protocol";
+import type { ListingSubject, Listings, PricedUse } from "@assay/protocol";
 import { describe } from "@assay/service-gateway";
 import { isFreeListing, openListings } from "@assay/service-ledger";
 import { readFileIfThere, writeFileAtomic } from "../files.ts";
@@ -18,6 +18,8 @@ export type Prices = {
   readonly decimalsOf: (asset: string) => number | undefined;
   /** Whether nothing has a price. */
   readonly allFree: () => boolean;
+  /** Whether a listing of what is asked for charges anything: looked up, because every call is asked about. */
+  readonly mayCost: (use: Pick<PricedUse, "subjects" | "besides">) => boolean;
   readonly stop: () => void;
 };
 
@@ -45,7 +47,7 @@ export async function openPrices(
       shared?.listings ?? [],
       () => {
         changed(undefined);
-        if (priced) onPriced();
+        if (priced.size > 0) onPriced();
       },
       (error) => logger.warn({ err: describe(error) }, "behind the prices"),
     );
@@ -62,9 +64,9 @@ export async function openPrices(
       { now, assets: tokens },
     ));
   // Asked at every call, so it is found out when the list changes.
-  let priced = anyPriced(list);
+  let priced = pricedIn(list);
   const changed = <T>(value: T): T => {
-    priced = anyPriced(list);
+    priced = pricedIn(list);
     return value;
   };
   return {
@@ -76,7 +78,9 @@ export async function openPrices(
     tokens,
     configured,
     decimalsOf: (asset) => decimals.get(asset),
-    allFree: () => !priced,
+    allFree: () => priced.size === 0,
+    mayCost: ({ subjects, besides = [] }) =>
+      subjects.some((subject) => priced.has(subject)) || besides.some(({ subject }) => priced.has(subject)),
     stop: () => followed?.stop(),
   };
 }
@@ -87,6 +91,12 @@ function refuseShared({ chainId, development }: SharedPrices["configured"], host
     refuseDevelopment({ chainId, rpcUrl: `http://${host}` });
 }
 
-function anyPriced(listings: Pick<Listings, "list">): boolean {
-  return listings.list().some((listing) => !isFreeListing(listing));
+/** What is listed for more than nothing. */
+function pricedIn(listings: Pick<Listings, "list">): ReadonlySet<ListingSubject> {
+  return new Set(
+    listings
+      .list()
+      .filter((listing) => !isFreeListing(listing))
+      .map(({ subject }) => subject),
+  );
 }
