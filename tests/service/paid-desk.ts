@@ -36,7 +36,11 @@ export function payment(nonce: string, amount: number, scheme: Scheme = "exact")
 
 export function openDesk(
   rates: Readonly<Partial<Record<ListingSubject, Rates>>>,
-  options: { readonly settlement?: "private" | "batch" | "individual" } = {},
+  options: {
+    readonly settlement?: "private" | "batch" | "individual";
+    /** How long what was signed is good for; an hour when absent. */
+    readonly goodForMs?: number;
+  } = {},
 ): TestDesk {
   const held = new Map<string, Held>();
   const settled: { receiptId: string; amount: bigint; nonce: string }[] = [];
@@ -107,6 +111,7 @@ export function openDesk(
         paymentId,
         scheme: sent.scheme,
         settlement,
+        untilMs: Date.now() + (options.goodForMs ?? 3_600_000),
         headers: {
           "payment-response": btoa(JSON.stringify({ success: true, transaction: "", extra: { id: paymentId } })),
         },

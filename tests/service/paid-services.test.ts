@@ -96,12 +96,15 @@ const MODELS = [
   { name: "author/text", owner: AUTHOR, visibility: "public" },
 ] as const;
 
-type Options = Partial<TextServerOptions> & { readonly rates?: Partial<Record<ListingSubject, Rates>> };
+type Options = Partial<TextServerOptions> & {
+  readonly rates?: Partial<Record<ListingSubject, Rates>>;
+  readonly goodForMs?: number;
+};
 
 type Opened = { readonly server: TextServer; readonly desk: TestDesk; readonly kept: KeptBlobs };
 
 async function open(options: Options = {}): Promise<Opened> {
-  const desk = openDesk(options.rates ?? {});
+  const desk = openDesk(options.rates ?? {}, options.goodForMs === undefined ? {} : { goodForMs: options.goodForMs });
   const kept = await openKeptBlobs(await openBlobStore({ directory: join(folder, "blobs") }), join(folder, "until"));
   const held = new Map<ListingSubject, Listing>();
   server = await openTextServer({
@@ -257,6 +260,12 @@ describe("tensors", () => {
     failing = new AssayError("model_failed", "It failed.");
     expect(await codeOf(await infer(at, payment("one", CAP)))).toEqual([502, "model_failed"]);
     expect([desk.releases(), desk.settled().length]).toEqual([1, 0]);
+  });
+
+  test("that take longer than their payment is good for are not given, and not charged", async () => {
+    const { server: at, desk } = await open({ ...priced, goodForMs: -1 });
+    expect(await codeOf(await infer(at, payment("one", CAP)))).toEqual([400, "payment_expired"]);
+    expect([runs, desk.releases(), desk.settled().length]).toEqual([1, 1, 0]);
   });
 
   test("are free where nothing is listed", async () => {

@@ -471,6 +471,39 @@ describe("once", () => {
   });
 });
 
+describe("a stream that takes longer than its payment is good for", () => {
+  test("is ended in time, and what was sent of it is charged", async () => {
+    const script: Script = async function* script(request) {
+      yield await Promise.resolve(delta("as much as came"));
+      await Promise.race([pause(), once(request.signal, "abort")]);
+      throw new AssayError("request_cancelled", "It was ended.");
+    };
+    const desk = openDesk(RATES, { goodForMs: 2000 });
+    const { server: at } = await open(script, { desk });
+    const text = await (await ask(at, { stream: true, headers: payment("one", CAP, "upto") })).text();
+    expect([text.includes("as much as came"), text.includes("payment_expired"), text.includes("[DONE]")]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect([desk.releases(), desk.settled().length]).toEqual([0, 1]);
+  });
+
+  test("because its caller does not read it, is ended all the same", async () => {
+    const script: Script = async function* script(request) {
+      while (!request.signal.aborted) yield await Promise.resolve(delta("x".repeat(65_536)));
+      throw new AssayError("request_cancelled", "It was ended.");
+    };
+    const desk = openDesk(RATES, { goodForMs: 2000 });
+    const { server: at } = await open(script, { desk });
+    // Fetched, and never read: the connection fills up.
+    const stream = await ask(at, { stream: true, headers: payment("one", CAP, "upto") });
+    await expect.poll(() => desk.settled().length, { timeout: 15_000 }).toBe(1);
+    expect(desk.releases()).toBe(0);
+    await stream.body?.cancel();
+  });
+});
+
 describe("nothing is charged", () => {
   test.each([
     ["a header that is none", { "payment-signature": "%%%" }, 400, "payment_malformed"],
@@ -512,6 +545,19 @@ describe("nothing is charged", () => {
     expect(await response.text()).toContain("engine_interrupted");
     expect([desk.releases(), desk.settled().length, at.receipts.length]).toEqual([1, 0, 1]);
     expect((await at.logged(at.receipts[0] ?? "")).service.payment).toBeUndefined();
+  });
+
+  test("for an answer in one piece that takes longer than its payment is good for, which is not given", async () => {
+    const script: Script = async function* script(request) {
+      yield await Promise.resolve(delta("most of it"));
+      await Promise.race([pause(), once(request.signal, "abort")]);
+      throw new AssayError("request_cancelled", "It was ended.");
+    };
+    const desk = openDesk(RATES, { goodForMs: 100 });
+    const { server: at } = await open(script, { desk });
+    const refused = await ask(at, { headers: payment("one", CAP) });
+    expect(await codeOf(refused)).toEqual([400, "payment_expired"]);
+    expect([desk.releases(), desk.settled()]).toEqual([1, []]);
   });
 
   test("and nothing is kept of what its caller left before it had to be paid", async () => {

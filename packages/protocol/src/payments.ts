@@ -146,6 +146,11 @@ export type OpenPayment = {
   readonly paymentId: string;
   readonly scheme: "exact" | "upto" | "batch-settlement";
   readonly settlement: "private" | "batch" | "individual";
+  /**
+   * Until when the work has to be done, milliseconds since 1970: what the payer signed ends soon after, and what is charged
+   * later than that could not be settled.
+   */
+  readonly untilMs: number;
   /** Headers of an answer whose amount is not known yet: a stream's. */
   readonly headers: Readonly<Record<string, string>>;
   /**

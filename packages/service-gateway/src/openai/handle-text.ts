@@ -13,7 +13,7 @@ import { completeAnswer, streamEnd } from "../payments/answer.ts";
 import type { RecordFacts } from "../payments/answer.ts";
 import { NOT_KEPT, payable } from "../payments/payable.ts";
 import type { Paying } from "../payments/payments.ts";
-import { PAID_HEADERS } from "../payments/problem.ts";
+import { PAID_HEADERS, paymentExpired } from "../payments/problem.ts";
 import { hexHeader, retentionOf, single } from "../request-headers.ts";
 import { beginText } from "./begin.ts";
 import type { Begun, TryModules } from "./begin.ts";
@@ -100,6 +100,7 @@ export async function handleText(
     hint: "Send fewer or smaller messages; images count with their base64 text.",
     budget,
   });
+  let ending: NodeJS.Timeout | undefined;
   try {
     const startedMs = performance.now();
     const owner = (await modules.auth.caller(headers.authorization))?.owner;
@@ -125,6 +126,10 @@ export async function handleText(
       paying && owner === undefined
         ? { ...caller, principal: { caller: paying.account, authentication: "payment" } }
         : caller;
+    if (paying) {
+      const leftMs = paying.open.untilMs - payments.nowMs();
+      ending = setTimeout(() => left.abort(paymentExpired()), Math.min(Math.max(leftMs, 0), MAX_TIMER_MS));
+    }
     let begun: Begun;
     try {
       begun = await beginText(
@@ -141,7 +146,7 @@ export async function handleText(
       );
     } catch (error) {
       await paying?.release();
-      throw error;
+      throw left.signal.aborted ? left.signal.reason : error;
     }
     const saidRetention = headers["assay-retention"] === undefined ? undefined : retention;
     const asked: Asked = {
@@ -157,9 +162,13 @@ export async function handleText(
     };
     return await answer(modules, limits, response, left.signal, asked, begun);
   } finally {
+    clearTimeout(ending);
     budget.give(body.length);
   }
 }
+
+/** The longest that a timer can be set for. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 async function answer(
   modules: TextModules,
@@ -197,7 +206,7 @@ async function answer(
       else if (frame.final || held.length > 0) held.push(eventText(frame));
       else {
         sent++;
-        if (!response.write(eventText(frame)) && !(await drained(response, limits.stallMs))) {
+        if (!response.write(eventText(frame)) && !(await drained(response, limits.stallMs, signal))) {
           // The close that made this so aborts the execution; what it still yields is not asked for.
           await begun.frames.return?.();
           throw (
@@ -209,7 +218,8 @@ async function answer(
       step = await begun.frames.next();
     }
   } catch (error) {
-    failure = error;
+    // Whatever the engine makes of it: why it was ended is what its caller and the log are to hear.
+    failure = signal.aborted ? signal.reason : error;
   } finally {
     if (parsed.stream) metrics.textStreams.dec();
   }

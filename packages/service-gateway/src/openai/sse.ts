@@ -7,16 +7,17 @@ export function eventText({ event, data }: Frame): string {
 }
 
 /**
- * Waits until `response` takes more. Resolves with whether it does: false when the connection is gone, or stayed full
- * for `stallMs`, in which case it is cut here.
+ * Waits until `response` takes more. Resolves with whether it does: false when the connection is gone, when `signal`
+ * aborts, or when it stayed full for `stallMs`, in which case it is cut here.
  */
-export function drained(response: ServerResponse, stallMs: number): Promise<boolean> {
-  if (response.destroyed) return Promise.resolve(false);
+export function drained(response: ServerResponse, stallMs: number, signal: AbortSignal): Promise<boolean> {
+  if (response.destroyed || signal.aborted) return Promise.resolve(false);
   return new Promise((resolve) => {
     const settle = (goesOn: boolean): void => {
       clearTimeout(timer);
       response.off("drain", drain);
       response.off("close", close);
+      signal.removeEventListener("abort", close);
       resolve(goesOn);
     };
     const drain = (): void => settle(true);
@@ -27,6 +28,7 @@ export function drained(response: ServerResponse, stallMs: number): Promise<bool
     }, stallMs);
     response.once("drain", drain);
     response.once("close", close);
+    signal.addEventListener("abort", close, { once: true });
   });
 }
 

@@ -57,6 +57,13 @@ export function paymentRefused(
   return error;
 }
 
+/** Work that took longer than what was signed for it is good for: it is given up, because nobody could settle it. */
+export function paymentExpired(): AssayError {
+  return new AssayError("payment_expired", "The work was not done before the payment's signature ends.", {
+    hints: ["Sign a payment that is good for longer, ask for less, or read a stream faster."],
+  });
+}
+
 /** What {@link paymentRefused} put on an error; undefined for every other. */
 export function paymentAnswerOf(error: unknown): PaymentAnswer | undefined {
   return isAssayError(error) ? answers.get(error) : undefined;

@@ -4,7 +4,7 @@ import type { RecordedPayment } from "../recorder.ts";
 import type { KeptForm } from "./answer.ts";
 import { NOT_KEPT } from "./payable.ts";
 import type { Paying, Payments } from "./payments.ts";
-import { PAID_HEADERS } from "./problem.ts";
+import { PAID_HEADERS, paymentExpired } from "./problem.ts";
 
 /** A paid answer in one piece, charged: what its statement, its record and its head have of it. */
 export type ChargedWhole = {
@@ -16,7 +16,10 @@ export type ChargedWhole = {
   readonly headers: Readonly<Record<string, string>>;
 };
 
-/** Charges an answer in one piece, and seals it for its payer when it may be kept and fits. */
+/**
+ * Charges an answer in one piece, and seals it for its payer when it may be kept and fits. Throws `payment_expired` for
+ * one that took too long to be settled.
+ */
 export function chargeWhole(
   payments: Payments,
   paying: Paying,
@@ -32,6 +35,7 @@ export function chargeWhole(
   },
 ): ChargedWhole {
   const { form } = answer;
+  if (payments.nowMs() > paying.open.untilMs) throw paymentExpired();
   const charge = paying.charge(answer.subject, answer.used, answer.besides);
   const claims = { price: charge.price, payment: charge.payment };
   const payment = paying.recorded(charge);

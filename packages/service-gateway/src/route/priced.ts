@@ -15,7 +15,7 @@ export const UNBOUNDED = { inputTokens: 32_768, outputTokens: 4096 } as const;
  * How many times the cheapest a model may cost to answer under a name that stands for several. The dearest that may
  * answer is what everybody signs for, and by `exact` pays: without a bound one author's price would be everybody's.
  */
-export const MOST_TIMES_CHEAPEST = 4n;
+const MOST_TIMES_CHEAPEST = 4n;
 
 export type PricedOptions = {
   /** The longest that the answer may take, which bounds prices per second. */

@@ -20,7 +20,14 @@ import { PGlite } from "@electric-sql/pglite";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createChannels } from "./channel-state.ts";
-import { CHANNEL_FRESH_MS, CHANNEL_WAIT_MS, MAX_CHANNEL_WAITERS, STANDING_FRESH_MS } from "./limits.ts";
+import {
+  CHANNEL_FRESH_MS,
+  CHANNEL_WAIT_MS,
+  MAX_CHANNEL_WAITERS,
+  MAX_TIMEOUT_SECONDS,
+  MIN_REMAINING_SECONDS,
+  STANDING_FRESH_MS,
+} from "./limits.ts";
 import { headersOf, newPayer, openShop, suite } from "./testing/shop.ts";
 import type { Shop } from "./testing/shop.ts";
 
@@ -281,6 +288,12 @@ describe("a deposit", () => {
 });
 
 describe("vouchers", () => {
+  it("end with nothing, and their work takes no longer than that of others", async () => {
+    await openChannel();
+    const { untilMs } = opened(await pay(voucher(1000n + CAP)));
+    expect(untilMs).toBe(shop.clock.nowMs + (MAX_TIMEOUT_SECONDS - MIN_REMAINING_SECONDS) * 1000);
+  });
+
   it("go one after the other, without waiting for the rows", async () => {
     await openChannel();
     let charged = 1000n;

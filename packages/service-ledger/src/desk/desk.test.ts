@@ -19,7 +19,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { decodeInstruction } from "../instruction.ts";
 import { listingDigest } from "../listings/listing.ts";
 import { splitAddressOf } from "@assay/contracts";
-import { MAX_COPIES_PER_PAYMENT, MAX_COPIES_WAITING, MAX_OPEN_PAYMENTS, MIN_REMAINING_SECONDS } from "./limits.ts";
+import {
+  MAX_COPIES_PER_PAYMENT,
+  MAX_COPIES_WAITING,
+  MAX_OPEN_PAYMENTS,
+  MAX_TIMEOUT_SECONDS,
+  MIN_REMAINING_SECONDS,
+} from "./limits.ts";
 import { createOpenPayments } from "./open-payments.ts";
 import type { OpenEntry } from "./open-payments.ts";
 import { overfull } from "./take.ts";
@@ -407,6 +413,20 @@ describe("a charge", () => {
     expect(await charged("exact", 1)).toBe(2000n);
     expect(await charged("upto", 1)).toBe(1001n);
     expect(await charged("upto", 1_000_000)).toBe(2000n);
+  });
+
+  it("leaves time to settle it: the work is to be done before the signature ends", async () => {
+    const quote = shop.quote();
+    const offer = shop.offer(quote, "exact");
+    const signed = { suite, signer: payer, nonce: nonce(), nowS: nowS() };
+    const short = await authorizeExact({ ...signed, requirement: { ...offer, maxTimeoutSeconds: 100 } });
+    for (const [payload, seconds] of [
+      [await exact(offer), MAX_TIMEOUT_SECONDS],
+      [short, 100],
+    ] as const) {
+      const { untilMs } = opened(await shop.take(quote, headersOf(payload)));
+      expect(untilMs).toBe((nowS() + seconds - MIN_REMAINING_SECONDS) * 1000);
+    }
   });
 
   it("says in claims and instruction what was charged by which listing", async () => {

@@ -4,6 +4,7 @@ import type { Address, ChannelStateWire, EvmSuite, Hex, PaymentPayload, Settleme
 import { encodeInstruction } from "../instruction.ts";
 import type { SettlementMode } from "../instruction.ts";
 import { listingDigest } from "../listings/listing.ts";
+import { MAX_TIMEOUT_SECONDS, MIN_REMAINING_SECONDS } from "./limits.ts";
 import type { ChannelHistory } from "./rows.ts";
 import { plainRequirement } from "./rows.ts";
 import type { OpenEntry } from "./open-payments.ts";
@@ -86,6 +87,9 @@ export function openPayment(modules: OpenModules, taken: Taken): OpenPayment {
     paymentId: entry.paymentId,
     scheme,
     settlement,
+    // A voucher does not end, and its channel can be emptied in time: its work takes no longer than any other.
+    untilMs:
+      Math.min(taken.deadlineS * 1000, taken.takenAtMs + MAX_TIMEOUT_SECONDS * 1000) - MIN_REMAINING_SECONDS * 1000,
     headers: answer(settled({}, scheme === "exact" ? quote.capAtomic : undefined)),
     charge(subject, used, besides = []): Charge {
       if (charged !== undefined || released)
