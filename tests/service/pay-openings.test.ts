@@ -1,3 +1,6 @@
+import { createHash, randomBytes } from "node:crypto";
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { ExactEvmScheme, toClientEvmSigner } from "@x402/evm";
 import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/client";
 import { UptoEvmScheme } from "@x402/evm/upto/client";
@@ -5,7 +8,7 @@ import { decodePaymentResponseHeader, wrapFetchWithPayment, x402Client } from "@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openPayWorld, until } from "./pay-world.ts";
 import type { Answered, Payer, PayWorld, Settlement } from "./pay-world.ts";
-import { ask } from "./running-server.ts";
+import { ask, mintToken } from "./running-server.ts";
 
 // A caller may have what opens its receipt kept, which has a price of its own. One payment of each scheme pays for the
 // answer and for that, the receipt says how much of it is what, and the chain moves the sum.
@@ -58,6 +61,40 @@ async function pay(payer: Payer, scheme: Answered["scheme"], init: RequestInit):
     response: settlement,
   });
 }
+
+describe("a file that is stored", () => {
+  test("is paid for by its days, and has its time written down; the operator's stays for good", async () => {
+    await world.price("service:storage", { asset: "USDC", perCall: "0.001", perGigabyteDay: "1" });
+    const payer = await world.payer("storage", { USDC: DOLLAR });
+    const bytes = randomBytes(1_000_000);
+    const sha256 = createHash("sha256").update(bytes);
+    const digest = sha256.copy().digest("hex");
+    const headers = {
+      "content-type": "application/octet-stream",
+      "content-digest": `sha-256=:${sha256.digest("base64")}:`,
+      "assay-keep-days": "3",
+    };
+    const beforeMs = Date.now();
+    const client = new x402Client().register("eip155:*", SCHEMES.exact(payer));
+    const init = { method: "POST", headers, body: bytes };
+    const response = await wrapFetchWithPayment(fetch, client)(`${world.url}/v1/blobs`, init);
+    const stored = (await response.json()) as { readonly sha256: string; readonly keptUntilMs: number };
+    expect([response.status, stored.sha256]).toEqual([200, digest]);
+    const days = (stored.keptUntilMs - beforeMs) / 86_400_000;
+    expect([Math.floor(days), days < 3.5]).toEqual([3, true]);
+    const settlement = decodePaymentResponseHeader(
+      response.headers.get("payment-response") ?? "",
+    ) as unknown as Settlement;
+    // One upload, and a thousandth of a gigabyte for three days.
+    expect(settlement.amount).toBe("4000");
+    const until = join(world.home.directory, "blobs-until");
+    expect(readFileSync(join(until, digest), "utf8")).toBe(`${stored.keptUntilMs}\n`);
+    const token = await mintToken(world.url, world.home.operator);
+    const own = { ...init, headers: { ...headers, authorization: `Bearer ${token}` } };
+    expect(await (await fetch(`${world.url}/v1/blobs`, own)).json()).toEqual({ sha256: digest, sizeBytes: 1_000_000 });
+    expect(readdirSync(until)).toEqual([]);
+  });
+});
 
 describe("an opening that is kept", () => {
   test.each(["exact", "upto", "batch-settlement"] as const)("is paid with the answer by %s", async (scheme) => {

@@ -510,6 +510,14 @@ describe("payments, batches and the chain", () => {
     expect(asked.filter(({ path }) => path.endsWith(HASH))).toHaveLength(2);
   });
 
+  test("pay show leaves out an end that there is not", async () => {
+    const voucher = { ...payment, scheme: "batch-settlement", deadlineS: Number.MAX_SAFE_INTEGER };
+    const shown = async (one: object): Promise<string> =>
+      (await run(["pay", "show", HASH], { fetch: gateway({ [`GET /v1/payments/${HASH}`]: one }).fetch })).out;
+    expect(await shown(payment)).toContain("Usable until  2025-11-21 16:15:00 UTC");
+    expect(await shown(voucher)).not.toContain("Usable until");
+  });
+
   test("pay settle says when nothing was due, and counts", async () => {
     const said = async (due: number, settled: number): Promise<string> =>
       (

@@ -120,9 +120,15 @@ function rowsOf(payment: PaymentDocument, { output }: Cli): (readonly [string, s
     ...(payment.attempts > 0 ? ([["Tried", `${payment.attempts} times`]] as const) : []),
     ...(error === null ? [] : ([["Last failure", printable(`${error.message} (${error.code})`)]] as const)),
     ["Taken", formatTime(payment.takenAtMs)],
-    ["Usable until", formatTime(payment.deadlineS * 1000)],
+    // A voucher is good as long as its channel.
+    ...(payment.deadlineS * 1000 < MAX_TIME_MS
+      ? ([["Usable until", formatTime(payment.deadlineS * 1000)]] as const)
+      : []),
   ];
 }
+
+/** Where calendars end (ECMA-262): what is later has no end. */
+const MAX_TIME_MS = 8.64e15;
 
 /** How ids are shown in lists: their beginning and their end. */
 type ShortId = { readonly begins: string; readonly ends: string };
