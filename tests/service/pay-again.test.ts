@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { openEmbeddedChain } from "@assay/driver-chain";
 import { afterAll, expect, test } from "vitest";
 import { startServer } from "../../apps/assay/src/server/start-server.ts";
+import type { Money } from "../../apps/assay/src/server/money/money.ts";
 import { sourceChild } from "../../packages/driver-ort/src/testing/models.ts";
 import { pino } from "pino";
 
@@ -35,6 +36,14 @@ test("payments that could not begin are begun again by themselves", async () => 
   });
   try {
     await expect(server.money?.ready()).rejects.toMatchObject({ code: "chain_directory_locked" });
+    // Until then what is charged beside a free answer is not given away, and what is free is.
+    const { desk, listings } = server.money as Money;
+    await listings.put({ subject: "service:openings", asset: "USDC", owner: "me", perCall: "0.01" });
+    const use = { subjects: ["model:me/net"], most: {}, resource: { url: "http://gateway.example/" } } as const;
+    expect(desk.quote(use)).toBeUndefined();
+    expect(() => desk.quote({ ...use, besides: [{ subject: "service:openings", used: {} }] })).toThrow(
+      "Payments did not start.",
+    );
     await holder.close();
     await expect
       .poll(
