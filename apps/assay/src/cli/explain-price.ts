@@ -58,7 +58,7 @@ async function explained(
   }
   if (!price) return error;
   if (lacks) {
-    const deposit = error.code.includes("batch_settlement") ? ", and a channel's deposit is several times that" : "";
+    const deposit = /_batch_settlement_/.test(error.code) ? ", and a channel's deposit is several times that" : "";
     return again(
       error,
       `The wallet has too little ${printable(price.symbol)}: this costs at most ${textOf(price)}${deposit}.`,
