@@ -1,9 +1,12 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { encodeBundle, trustView } from "@assay/receipts";
+import { nodeSuite } from "@assay/driver-crypto";
+import { ANCHOR_TYPE, encodeBundle, trustView, viewReceipt } from "@assay/receipts";
+import type { OpenMap } from "@assay/receipts";
 import { MOCK_KINDS, makeReceipt } from "@assay/testkit";
 import type { MockReceipt } from "@assay/testkit";
+import { nobleEvmSuite } from "@assay/x402/noble";
 import { makeFakeHome } from "./testing/fake-world.ts";
 import type { FakeHome } from "./testing/fake-world.ts";
 
@@ -69,6 +72,56 @@ describe("the verdict decides the exit code", () => {
     const { code, out } = await home.run(["verify", `${kind}.receipt`, "--trust", `${kind}.json`], { now: () => now });
     const unchecked = ["tee", "zkml", "zkml-pending"].includes(kind);
     expect([code, out.includes("● Verified here.")]).toEqual(unchecked ? [11, false] : [0, true]);
+  });
+});
+
+describe("an anchor is followed to its root without any chain", () => {
+  test("one that leads there stays open, one that does not fails", async () => {
+    const taken = viewReceipt(nodeSuite, mock.bytes);
+    if (!("view" in taken)) throw new Error("The receipt cannot be read.");
+    const { execution, service, bundle } = taken.view;
+    const { keccak256 } = nobleEvmSuite;
+    const leaf = {
+      executionDigest: execution.statement.digest,
+      serviceDigest: service?.statement.digest ?? new Uint8Array(32),
+      paymentId: new Uint8Array(32),
+      amountAtomic: "0",
+      logIndex: bundle.log?.[0]?.index ?? 0,
+    };
+    // abi.encode of the five, hashed twice: the root of a batch that has this leaf alone.
+    const encoded = new Uint8Array(160);
+    encoded.set(leaf.executionDigest, 0);
+    encoded.set(leaf.serviceDigest, 32);
+    new DataView(encoded.buffer).setBigUint64(152, BigInt(leaf.logIndex));
+    const hash = new Uint8Array(32);
+    const entry = {
+      submitter: `0x${"11".repeat(20)}`,
+      firstLeaf: 0,
+      leafCount: 1,
+      logSize: 1,
+      root: keccak256(keccak256(encoded)),
+      logRoot: hash,
+      blob: hash,
+      prev: hash,
+    };
+    const anchor = {
+      type: ANCHOR_TYPE,
+      network: "eip155:31337",
+      contract: `0x${"22".repeat(20)}`,
+      entry,
+      leaf,
+      proof: [],
+    };
+    const judged = async (changed: OpenMap): Promise<readonly [code: number, row: string | undefined]> => {
+      writeFileSync(at("anchored.receipt"), encodeBundle({ ...mock.bundle, anchors: [changed] }));
+      const { code, out } = await home.run(["verify", "anchored.receipt", "--json"]);
+      const { checks } = JSON.parse(out) as { checks: readonly { check: string; code: string }[] };
+      return [code, checks.find(({ check }) => check === "anchor")?.code];
+    };
+    expect(await judged(anchor)).toEqual([0, "anchor_unchecked"]);
+    expect(await judged({ ...anchor, entry: { ...entry, root: hash } })).toEqual([10, "anchor_proof_invalid"]);
+    expect(await judged({ ...anchor, signature: new Uint8Array(65) })).toEqual([10, "anchor_signature_invalid"]);
+    expect(await judged({ ...anchor, leaf: { ...leaf, amountAtomic: "1" } })).toEqual([10, "anchor_leaf_mismatch"]);
   });
 });
 
