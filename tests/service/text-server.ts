@@ -228,10 +228,11 @@ export async function openTextServer(options: TextServerOptions): Promise<TextSe
     router: options.desk
       ? {
           ...router,
-          priced: (parsed) =>
+          priced: (parsed, _caller, milliseconds = 0) =>
             Promise.resolve({
               subjects: options.candidates.map(({ model = parsed.model }) => `model:${model}` as const),
-              most: { inputTokens: 10, outputTokens: parsed.parameters.max_tokens ?? 10 },
+              most: { inputTokens: 10, outputTokens: parsed.parameters.max_tokens ?? 10, milliseconds },
+              mostOf: new Map(),
             }),
         }
       : router,
