@@ -6,10 +6,10 @@ from one node, which proves nothing of what it answers; every pass says so. `rea
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
@@ -440,7 +440,11 @@ def read_within(response: Any, until: float) -> bytes:
 def read_chain(url: str, contracts: Mapping[str, Mapping[str, str]]) -> Chain:
     """The chain at an http(s) address, with the contracts that the trust file names for its number. Raises ChainFault and
     ChainUnknown."""
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    try:
+        scheme = urllib.parse.urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
         raise ChainUnknown("the chain's address is not http or https")
     opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
 
@@ -450,7 +454,7 @@ def read_chain(url: str, contracts: Mapping[str, Mapping[str, str]]) -> Chain:
         try:
             with opener.open(asked, timeout=TIMEOUT_S) as response:
                 answer = json.loads(read_within(response, time.monotonic() + TIMEOUT_S))
-        except (OSError, ValueError, RecursionError, urllib.error.URLError) as cause:
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as cause:
             raise ChainFault("chain_unavailable", f"the chain's node gave no usable answer to {method}") from cause
         if type(answer) is not dict or answer.get("id") != 1 or ("result" in answer) == ("error" in answer):
             raise ChainFault("chain_unavailable", f"the chain's node gave no usable answer to {method}")

@@ -547,7 +547,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Trust:
-    identities: tuple[tuple[int, bytes, str | None], ...] = ()
+    identities: tuple[tuple[int, bytes, str | None, str], ...] = ()  # algorithm, key, subject, label
     keysets: frozenset[bytes] = frozenset()
     logs: Mapping[str, Log] = field(default_factory=dict)
     revoked: tuple[tuple[bytes, int], ...] = ()
@@ -560,6 +560,7 @@ class Policy:
     model_digest: bytes | None = None
     client_nonce: bytes | None = None
     max_age_ms: int | None = None
+    labels: frozenset[str] | None = None
     require: frozenset[str] = frozenset()
 
 
@@ -611,7 +612,8 @@ def parse_trust(value: Any) -> Trust:
         for i in trust["identities"]:
             members(i, {"algorithm", "publicKey", "label"}, {"subject"}, "an identity")
             subject = of_type(i["subject"], str) if "subject" in i else None
-            identities.append((ALGORITHM_NAMES[i["algorithm"]], strict_base64(i["publicKey"]), subject))
+            key = strict_base64(i["publicKey"])
+            identities.append((ALGORITHM_NAMES[i["algorithm"]], key, subject, of_type(i["label"], str)))
         logs: dict[str, Log] = {}
         for entry in trust["logs"]:
             members(entry, {"origin", "keys"}, {"witnesses", "quorum", "ignoreUnknownSignatures"}, "a log")
@@ -641,7 +643,7 @@ def parse_trust(value: Any) -> Trust:
 def parse_policy(value: Any) -> Policy:
     """The policy as the vectors write it; every member may be left out. Raises TrustInvalid."""
     try:
-        p = members(value, set(), {"modes", "modelDigest", "clientNonce", "maxAgeMs", "require"}, "policy")
+        p = members(value, set(), {"modes", "modelDigest", "clientNonce", "maxAgeMs", "labels", "require"}, "policy")
         require = frozenset(of_type(p.get("require", []), list))
         if not require <= set(CHECKS):
             raise ValueError(f"policy requires a check that does not exist: {sorted(require - set(CHECKS))}")
@@ -650,6 +652,7 @@ def parse_policy(value: Any) -> Policy:
             bytes.fromhex(p["modelDigest"]) if "modelDigest" in p else None,
             bytes.fromhex(p["clientNonce"]) if "clientNonce" in p else None,
             of_type(p["maxAgeMs"], int) if "maxAgeMs" in p else None,
+            frozenset(of_type(p["labels"], list)) if "labels" in p else None,
             require,
         )
     except (ValueError, TypeError) as cause:
@@ -735,6 +738,7 @@ class Findings:
     def __init__(self) -> None:
         self.found: list[Row] = []
         self.made: set[str] = set()
+        self.labels: list[str] = []  # of whoever vouched for the keysets
 
     def fail(self, check: str, code: str, detail: str) -> None:
         self.found.append(Row(check, "fail", code, detail))
@@ -871,9 +875,11 @@ def check_keyset(k: bytes, s: Statement, trust: Trust, log_time_ms: int | None, 
     for named, since_ms in trust.revoked:
         if named in (k, identity) and (log_time_ms is None or log_time_ms >= since_ms):
             out.fail("keyset", "keyset_revoked", f"the keyset of {document[1]} was revoked before it was logged")
-    vouched = any((a, p) == (algorithm, identity) and subject in (None, document[1]) for a, p, subject in trust.identities)
-    if not vouched and k not in trust.keysets:
-        out.doubt("keyset", "keyset_not_trusted", f"nothing vouches for the keyset of {document[1]}")
+    vouched = (label for a, p, who, label in trust.identities if (a, p) == (algorithm, identity) and who in (None, document[1]))
+    label = next(vouched, "pinned" if k in trust.keysets else None)
+    if label is None:
+        return out.doubt("keyset", "keyset_not_trusted", f"nothing vouches for the keyset of {document[1]}")
+    out.labels.append(label)
 
 
 def check_validity(bundle: Bundle, out: Findings) -> None:
@@ -1083,6 +1089,8 @@ def check_policy(execution: Mapping[int, Any], policy: Policy, now_ms: int, out:
         out.fail("policy", "nonce_mismatch", "the receipt does not have the client's nonce")
     if policy.max_age_ms is not None and now_ms - issued_ms > policy.max_age_ms:
         out.fail("policy", "too_old", "the receipt is older than accepted")
+    if policy.labels is not None and (refused := [label for label in out.labels if label not in policy.labels]):
+        out.fail("policy", "label_refused", f"keys labelled {refused[0][:80]} are not accepted")
 
 
 def facts_of(execution: Mapping[int, Any], log_time_ms: int | None) -> dict[str, Any]:
@@ -1127,7 +1135,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="assay_verify", description="Verify an Assay receipt; without a network unless a chain is named.")
     parser.add_argument("file", help="the receipt, *.receipt")
     parser.add_argument("--trust", required=True, help="the trust file (JSON)")
-    parser.add_argument("--policy", help="what to ask for (JSON): modes, modelDigest, clientNonce, maxAgeMs, require")
+    parser.add_argument("--policy", help="what to ask for (JSON): modes, modelDigest, clientNonce, maxAgeMs, labels, require")
     parser.add_argument("--now", type=int, metavar="MS", help="the verifier's clock, milliseconds since 1970")
     parser.add_argument("--chain", metavar="URL", help="ask the chain at this JSON-RPC address for payment and anchor")
     parser.add_argument("--batch", action="append", default=[], metavar="FILE", help="the blob of the anchored batch; may be repeated")

@@ -12,6 +12,7 @@ import http.server
 import io
 import json
 import random
+import socket
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -552,11 +553,28 @@ class Asked(unittest.TestCase):
                 with self.assertRaises(ac.ChainUnknown):
                     ac.read_chain(url, contracts)
             self.assertEqual(ac.read_chain(url, TRUSTED).network, NETWORK)
-        for url in ("file:///etc/hostname", "ftp://127.0.0.1/", "127.0.0.1:8545", ""):
+        for url in ("file:///etc/hostname", "ftp://127.0.0.1/", "127.0.0.1:8545", "", "http://[::1/"):
             with self.assertRaises(ac.ChainUnknown):
                 ac.read_chain(url, TRUSTED)
-        with self.assertRaises(ac.ChainFault):
-            ac.read_chain("http://127.0.0.1:1/", TRUSTED)
+        for url in ("http://127.0.0.1:1/", "http:///", "http://127.0.0.1:port/"):
+            with self.assertRaises(ac.ChainFault, msg=url):
+                ac.read_chain(url, TRUSTED)
+
+    def test_what_is_no_http(self) -> None:
+        for said in (b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{}", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+
+                def answer(server: socket.socket = server, said: bytes = said) -> None:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65_536)
+                        connection.sendall(said)
+
+                answering = threading.Thread(target=answer)
+                answering.start()
+                with self.assertRaises(ac.ChainFault, msg=said):
+                    ac.read_chain(f"http://127.0.0.1:{server.getsockname()[1]}/", TRUSTED)
+                answering.join()
 
 
 class Whole(unittest.TestCase):

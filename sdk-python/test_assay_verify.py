@@ -582,6 +582,23 @@ class Made(unittest.TestCase):
         self.assertEqual(maker.judge(policy={"require": ["anchor"]}).code, "anchor_unknown")
 
 
+    def test_labels(self) -> None:
+        maker = Maker()
+        encoded, trust = cbor(maker.parts()), maker.trust()
+
+        def judged(trust: dict[str, Any], labels: list[str], **more: Any) -> str:
+            return av.verify(encoded, av.parse_trust(trust), av.parse_policy({"labels": labels, **more}), NOW_MS).code
+
+        trust["identities"][0]["label"] = "production"
+        self.assertEqual(judged(trust, ["production", ""]), "verified")
+        self.assertEqual(judged(trust, ["production"]), "label_refused")
+        self.assertEqual(judged(trust, []), "label_refused")
+        self.assertEqual(judged(trust, [], maxAgeMs=0), "too_old")
+        pinned = trust | {"identities": [], "keysets": [h(b"assay/keyset/1\0", cbor(d)).hex() for d in maker.documents.values()]}
+        self.assertEqual(judged(pinned, ["pinned"]), "verified")
+        self.assertEqual(judged(pinned, ["production"]), "label_refused")
+
+
 class Files(unittest.TestCase):
     def test_trust_refusals(self) -> None:
         good = Maker().trust()
@@ -599,7 +616,7 @@ class Files(unittest.TestCase):
                 av.parse_trust(bad)
 
     def test_policy_refusals(self) -> None:
-        for bad in (None, {"mode": []}, {"modes": "tee"}, {"modelDigest": "z"}, {"clientNonce": 1}, {"maxAgeMs": -1}, {"require": ["all"]}):
+        for bad in (None, {"mode": []}, {"modes": "tee"}, {"modelDigest": "z"}, {"clientNonce": 1}, {"maxAgeMs": -1}, {"require": ["all"]}, {"labels": "x"}):
             with self.assertRaises(av.TrustInvalid):
                 av.parse_policy(bad)
 
