@@ -761,6 +761,8 @@ describe("a call that has a price", () => {
     const once = JSON.parse((await chat("--max-spend", "0.01", "--json")).out) as { readonly path: string };
     const shown = await home.run(["receipt", "show", once.path]);
     expect(shown.out).toMatch(/Price +2000 times 1 USDC\n +Payment +exact by 0x[0-9a-f]{40},\s+0x[0-9a-f]{64}/);
+    const verified = await home.run(["verify", once.path]);
+    expect(verified.err).toContain("add --chain RPC");
     parts = {
       unit: "1e-6",
       rateSource: "parts",

@@ -72,6 +72,14 @@ export async function verify(cli: Cli, flags: VerifyFlags, given: string): Promi
   if (source === undefined) {
     output.note(output.noteStyle.faint("No trust file: write one with `assay trust export > trust.json`."));
   }
+  const unasked = overall.checks.some(({ code }) => code === "payment_unchecked" || code === "anchor_unchecked");
+  if (flags.chain === undefined && unasked) {
+    output.note(
+      output.noteStyle.faint(
+        "Whether its chain has that: add --chain RPC, which `assay chain status` shows as Address.",
+      ),
+    );
+  }
   return differs ? EXIT.evidenceFailed : exitOfVerdict(verdict.status);
 }
 
