@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { proportionalBytes, residentBytes } from "./infer/tree-cpu.ts";
 import { setPrice } from "./money/payers.ts";
 import { bundleProgram, startProgram } from "./money/program.ts";
 import type { Program } from "./money/program.ts";
@@ -68,15 +69,6 @@ function threads(pid: number): ReadonlyMap<string, Used> {
   return found;
 }
 
-function memoryOf(pid: number, field: "Rss" | "Pss"): number {
-  try {
-    const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
-    return Number(new RegExp(`^${field}:\\s+([0-9]+) kB`, "m").exec(text)?.[1] ?? 0) * 1024;
-  } catch {
-    return 0;
-  }
-}
-
 async function measure(what: string, { pid }: Program): Promise<void> {
   await pause(SETTLE_MS);
   const before = { threads: threads(pid), ticks: ticksOf(tree(pid)) };
@@ -92,8 +84,8 @@ async function measure(what: string, { pid }: Program): Promise<void> {
     const group = groups.get(name) ?? { count: 0, ticks: 0, rss: 0, pss: 0 };
     group.count++;
     group.ticks += used;
-    group.rss += memoryOf(id, "Rss");
-    group.pss += memoryOf(id, "Pss");
+    group.rss += residentBytes(id);
+    group.pss += proportionalBytes(id);
     groups.set(name, group);
   }
   console.log(`${what}: ${perSecond(total)} ms CPU a second with nothing to do`);

@@ -1,11 +1,12 @@
-// Seconds from `npm start` to the first verified inference, and memory when idle; on a fresh home and on a used one.
+// Seconds from `npm start` to the first verified inference, and memory when idle; on a fresh home and on a used one. Resident
+// memory counts what processes share (PostgreSQL's buffers, Node itself) once for each of them, proportional memory once in all.
 //   npx tsx --conditions=assay-source bench/start.ts
 import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { residentBytes } from "./infer/tree-cpu.ts";
+import { proportionalBytes, residentBytes } from "./infer/tree-cpu.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const home = mkdtempSync(join(tmpdir(), "assay-bench-start-"));
@@ -45,11 +46,16 @@ async function once(what: string): Promise<void> {
     pid,
     name: readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").slice(0, 400),
     bytes: residentBytes(pid),
+    proportional: proportionalBytes(pid),
   }));
-  const sum = (match: RegExp): string =>
-    `${(processes.filter(({ name }) => match.test(name)).reduce((total, { bytes }) => total + bytes, 0) / 1048576).toFixed(0)} MiB`;
+  const sum = (match: RegExp): string => {
+    const found = processes.filter(({ name }) => match.test(name));
+    const mib = (of: "bytes" | "proportional"): string =>
+      (found.reduce((total, process_) => total + process_[of], 0) / 1048576).toFixed(0);
+    return `${mib("bytes")} MiB (${mib("proportional")} proportional)`;
+  };
   console.log(
-    `${what}: ${seconds.toFixed(2)} s from npm start to the first verified inference; idle resident memory: gateway ${sum(/bin\/assay\.js/)}, runtime children ${sum(/ort-child/)}, PostgreSQL ${sum(/postgres/)}`,
+    `${what}: ${seconds.toFixed(2)} s from npm start to the first verified inference; idle resident memory: gateway ${sum(/bin\/assay\.js/)}, runtime children ${sum(/ort-child/)}, PostgreSQL ${sum(/postgres/)}, chain ${sum(/anvil/)}`,
   );
   const ended = new Promise((resolve) => child.once("exit", resolve));
   process.kill(-(child.pid ?? 0), "SIGINT");

@@ -31,3 +31,13 @@ export function residentBytes(pid: number): number {
   const match = /^VmRSS:\s+([0-9]+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
   return Number(match?.[1] ?? 0) * 1024;
 }
+
+/** The same with what processes share divided among them; 0 where the kernel does not tell. */
+export function proportionalBytes(pid: number): number {
+  try {
+    const match = /^Pss:\s+([0-9]+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"));
+    return Number(match?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
