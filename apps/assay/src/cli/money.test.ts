@@ -384,7 +384,22 @@ describe("prices", () => {
     const { fetch, asked } = gateway({ "PUT /v1/prices/model%3Ame%2Fnet": shown });
     const { code, out } = await run(["model", "price", ...args], { fetch });
     expect([code, out.includes("0.002 USDC a call")]).toEqual([0, true]);
-    expect(asked).toMatchObject([{ method: "PUT", body }]);
+    expect(asked).toMatchObject([
+      { method: "PUT", body },
+      { method: "GET", path: "/v1/models?prefix=me%2Fnet" },
+    ]);
+  });
+
+  test.each([
+    ["of a model that is there are set without a word", ["me/net"], false],
+    ["of a name that only begins like one are said to be of nothing yet", ["me/net2"], true],
+  ])("%s", async (_what, ids, noted) => {
+    const { fetch } = gateway({
+      "PUT /v1/prices/model%3Ame%2Fnet": shown,
+      "GET /v1/models?prefix=me%2Fnet": { object: "list", data: ids.map((id) => ({ id })) },
+    });
+    const { code, err } = await run(["model", "price", "me/net", "0.002"], { fetch });
+    expect([code, err.includes("no model of that name here yet")]).toEqual([0, noted]);
   });
 
   test.each([
@@ -453,6 +468,29 @@ describe("prices", () => {
 });
 
 describe("a gateway without a chain", () => {
+  test.each([[false], [true]])("says at its start what becomes of prices, where there are any: %j", async (priced) => {
+    if (priced) writeFileSync(at("prices.json"), "{}");
+    const stopping = new AbortController();
+    const { fetch } = gateway({});
+    const { out } = await home.run(["start"], {
+      // The chain is asked for last; it is told to end then.
+      fetch: (url, init) => {
+        if (url.endsWith("/v1/chain")) stopping.abort();
+        return fetch(url, init);
+      },
+      startServer: () =>
+        Promise.resolve({
+          url: URL_OF,
+          databaseReady: Promise.resolve(),
+          rebuildIndex: () => Promise.reject(new Error("not asked for")),
+          close: () => Promise.resolve(),
+        }),
+      interrupt: stopping.signal,
+    });
+    expect(out).toContain(URL_OF);
+    expect(out.includes("off: everything is free, also what has a price in this home")).toBe(priced);
+  });
+
   test.each([
     [["price"]],
     [["price", "service:storage", "1"]],

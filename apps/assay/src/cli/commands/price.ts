@@ -1,11 +1,11 @@
 import { isAssayError } from "@assay/core";
 import type { JsonValue } from "@assay/core";
-import { listingDocument, listingList, read } from "@assay/sdk";
+import { GatewayError, listingDocument, listingList, read } from "@assay/sdk";
 import type { ListingDocument } from "@assay/sdk";
 import type { Cli } from "../command.ts";
 import { EXIT } from "../exit-codes.ts";
 import { withMoney } from "../gateway.ts";
-import type { GatewayFlags } from "../gateway.ts";
+import type { Gateway, GatewayFlags } from "../gateway.ts";
 import { asJson } from "../money-text.ts";
 import { cliError } from "../render-error.ts";
 import { facts, printable, table } from "../style.ts";
@@ -64,8 +64,13 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
     return EXIT.done;
   }
   const body = amount === undefined ? undefined : bodyOf(flags, amount);
+  let isKnown = true;
   const answer = await withMoney(cli, flags, async ({ client }) => {
-    if (body !== undefined) return client.admin({ method: "PUT", path, body, signal });
+    if (body !== undefined) {
+      const put = await client.admin({ method: "PUT", path, body, signal });
+      isKnown = await knows(client, subject, signal);
+      return put;
+    }
     try {
       return await client.admin({ method: "GET", path, signal });
     } catch (error) {
@@ -80,12 +85,31 @@ async function price(cli: Cli, flags: PriceFlags, subject: string, amount: strin
     );
     return EXIT.done;
   }
+  if (!isKnown) output.note("There is no model of that name here yet: the price is that of one that comes.");
   const listing = read(listingDocument, answer, "price");
   output.answer(
     () => [output.style.strong(printable(listing.subject)), "", facts(rowsOf(listing), output.style)].join("\n"),
     () => asJson(listing),
   );
   return EXIT.done;
+}
+
+/** Whether what was priced is there: a name with a typing error in it would be given away under the right one. */
+async function knows(client: Gateway["client"], subject: string, signal: AbortSignal): Promise<boolean> {
+  if (!subject.startsWith("model:")) return true;
+  const name = subject.slice("model:".length);
+  const path = `/v1/models?prefix=${encodeURIComponent(name)}`;
+  let answer: JsonValue;
+  try {
+    answer = await client.admin({ method: "GET", path, signal });
+  } catch (error) {
+    // The price is set; a list that does not come says nothing against it.
+    if (error instanceof GatewayError) return true;
+    throw error;
+  }
+  const data = typeof answer === "object" && answer !== null && "data" in answer ? answer["data"] : undefined;
+  if (!Array.isArray(data)) return true;
+  return data.some((one: JsonValue) => typeof one === "object" && one !== null && "id" in one && one["id"] === name);
 }
 
 async function list(cli: Cli, flags: PriceFlags): Promise<number> {

@@ -86,7 +86,11 @@ export async function start(cli: Cli, flags: StartFlags): Promise<number> {
               ["Serving", server.url],
               ["Home", world.home],
               ["Version", world.version],
-              ...(chain && chain.state !== "none" ? ([["Payments", chainWords(chain)]] as const) : []),
+              ...(chain && chain.state !== "none"
+                ? ([["Payments", chainWords(chain)]] as const)
+                : existsSync(join(world.home, "prices.json"))
+                  ? ([["Payments", "off: everything is free, also what has a price in this home"]] as const)
+                  : []),
             ],
             style,
           ),
