@@ -14,6 +14,7 @@ import type { Records } from "./records.ts";
 
 /** How often uploads whose time is over are looked for. */
 const SWEEP_BLOBS_MS = 60 * 60_000;
+const FIRST_SWEEP_MS = 60_000;
 
 /** Stored content; `kept` where uploads that were paid for are kept for their time alone. */
 export type Content = BlobStore & { readonly kept?: KeptBlobs };
@@ -59,15 +60,17 @@ export async function openHub(
   for (const logIndex of state.releases()) await replayRelease(hub, log, logIndex);
   if (kept) {
     const isReferenced = createReferences({ catalogue: hub.catalogue, blobs, suite });
-    const sweeper = setInterval(
-      () =>
-        void kept
-          .sweep(now(), isReferenced)
-          .catch((error: unknown) => logger.warn({ err: describe(error) }, "uploads not swept")),
-      SWEEP_BLOBS_MS,
-    );
-    sweeper.unref();
-    undo.push(() => clearInterval(sweeper));
+    const sweep = (): void =>
+      void kept
+        .sweep(now(), isReferenced)
+        .catch((error: unknown) => logger.warn({ err: describe(error) }, "uploads not swept"));
+    // The first one soon: who restarts every hour has uploads that end as well.
+    const first = setTimeout(sweep, FIRST_SWEEP_MS).unref();
+    const sweeper = setInterval(sweep, SWEEP_BLOBS_MS).unref();
+    undo.push(() => {
+      clearTimeout(first);
+      clearInterval(sweeper);
+    });
   }
   return hub;
 }
