@@ -477,6 +477,14 @@ describe("ways to settle", () => {
     const digest = bytesToHex(entry["blob"] as Uint8Array);
     const { leaves } = await blobOf(Buffer.from(digest, "hex").toString("base64url"));
     expect(leaves.map(({ executionDigest }) => executionDigest)).toContain(executionOf(shown));
+    // Ids stand on the chain, and one of a private payment leads nobody to its receipt.
+    const publicly = async (id: string): Promise<readonly unknown[]> => {
+      const { body } = await ask(world.url, `/v1/payments/${id}`);
+      return [body["state"], body["receiptId"], body["logIndex"]];
+    };
+    expect((await settledEvents(world)).get(hidden.claim.paymentId)).toBe(1);
+    expect(await publicly(hidden.claim.paymentId)).toEqual(["settled", null, null]);
+    expect(await publicly(shown.claim.paymentId)).toEqual(["settled", open.paid.receiptId, shown.payment.logIndex]);
     // Its place in the log is before the other's, so the batches have passed it by.
     expect(hidden.payment.logIndex).toBeLessThan(shown.payment.logIndex ?? 0);
     const { batches } = (await ask(world.url, "/v1/batches?limit=1000")).body as {

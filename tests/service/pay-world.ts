@@ -168,7 +168,7 @@ async function worldOver(home: ServerHome): Promise<PayWorld> {
     return bytes;
   };
   const paymentOf = async (id: string): Promise<PaymentDocument> => {
-    const { status, body } = await ask(url, `/v1/payments/${id}`);
+    const { status, body } = await ask(url, `/v1/payments/${id}`, { token });
     if (status !== 200) throw new Error(`No payment: ${JSON.stringify(body)}`);
     return body as unknown as PaymentDocument;
   };

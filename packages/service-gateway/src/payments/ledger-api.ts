@@ -78,7 +78,7 @@ const fundBody = z.strictObject({
 
 /**
  * Adds what can be asked about payments, batches and the chain: lists and orders are the operator's; one payment is
- * shown to whoever knows its id, which its payer alone was given; batches and the chain are public.
+ * shown to whoever knows its id, which its payer was given and the chain has; batches and the chain are public.
  */
 export function mountLedgerApi(
   app: OpenAPIHono,
@@ -88,6 +88,10 @@ export function mountLedgerApi(
   for (const path of ["/v1/payments/*", "/v1/batches/*", "/v1/chain/*"]) app.use(path, limitBody(MAX_BODY_BYTES));
 
   const operator = (context: Context): Promise<void> => requireOperator(auth, context.req.header("authorization"));
+  const isOperator = async (context: Context): Promise<boolean> => {
+    const caller = await auth.caller(context.req.header("authorization"));
+    return caller !== undefined && auth.isOperator(caller.owner);
+  };
   const paymentId = (context: Context): string => {
     const id = context.req.param("id") ?? "";
     if (ID.test(id)) return id;
@@ -183,7 +187,7 @@ export function mountLedgerApi(
       const id = paymentId(context);
       const found = await ledger.payment(id);
       if (!found) throw noPayment(id);
-      return context.json(writable(found));
+      return context.json(writable((await isOperator(context)) ? found : withoutPlace(found)));
     },
   );
   app.openapi(
@@ -322,6 +326,11 @@ function whole(text: string | undefined, name: string): number | undefined {
   if (text === undefined) return undefined;
   if (NUMBER.test(text)) return Number(text);
   throw new AssayError("request_invalid", `The query's ${name} is not a whole number.`);
+}
+
+/** A private payment's id stands on the chain like every other: it leads nobody to the receipt, who does not have it. */
+function withoutPlace(found: PaymentDocument): PaymentDocument {
+  return found.settlement === "private" ? { ...found, receiptId: null, logIndex: null } : found;
 }
 
 function noPayment(id: string): AssayError<"payment_not_found"> {
