@@ -266,6 +266,15 @@ describe("a deposit", () => {
     opened(await pay(voucher(5000n + CAP), "beyond", limited));
   });
 
+  it("is taken for one call that costs more than that limit", async () => {
+    const limited = await open({ over: shop, options: { maxVerifiedUnsettledPerPayer: { USDC: CAP - 1n } } });
+    await limited.finish(opened(await pay(deposit(DEPOSIT, CAP), undefined, limited)), { outputTokens: 1000 });
+    expect(problem(await pay(voucher(2n * CAP), undefined, limited)).code).toBe("payer_unsettled_limit");
+    shop.chain.channelFacts = { balance: DEPOSIT };
+    shop.clock.nowMs += 1;
+    opened(await pay(voucher(2n * CAP), undefined, limited));
+  });
+
   it("leaves the account only once, beside other payments", async () => {
     shop.chain.facts = { balance: DEPOSIT + 1999n };
     const answers = await Promise.all([

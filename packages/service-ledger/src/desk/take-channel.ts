@@ -150,7 +150,7 @@ async function judgeDeposit(
     return within ? request.payload : chainSilent();
   }
   context.trust.clear();
-  if (risked > limits.verified) return tooMuch(risked, limits.verified);
+  if (standing.risked > 0n && risked > limits.verified) return tooMuch(risked, limits.verified);
   if (standing.unsettled > limits.verified) return tooMuch(standing.unsettled, limits.verified);
   if (facts.payerCodeBytes > 0 && verdict.questions.length === 0)
     return again(
@@ -245,7 +245,9 @@ function exposureOf(
 ): bigint {
   // What the chain has never said of here was limited when it was not asked.
   if (state.onChain === undefined) return 0n;
-  return charged + reserved + quote.capAtomic - state.onChain;
+  const before = charged + reserved - state.onChain;
+  // One call alone is taken whatever it costs: its deposit gets no block before it.
+  return before > 0n ? before + quote.capAtomic : 0n;
 }
 
 /** One try: in the channel's turn, and with the entry that makes copies of the payment hear of it. */

@@ -353,7 +353,8 @@ async function judge(
   if ("silent" in facts)
     return risked <= limits.blind && isTrusted(context, quote, quote.capAtomic) ? { payload } : chainSilent();
   context.trust.clear();
-  if (risked > limits.verified) return tooMuch(risked, limits.verified);
+  // One alone is taken whatever it costs, when its balance is there: waiting would never make room for it.
+  if (standing.risked > 0n && risked > limits.verified) return tooMuch(risked, limits.verified);
   if (facts.payerCodeBytes > 0 && verdict.questions.length === 0) {
     // An account with code answers for itself, whatever its key signed.
     const strict = checkPayment(context.modules.suite, payload, requirement, Math.floor(admitted.nowMs / 1000), {
