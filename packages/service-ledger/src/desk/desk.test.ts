@@ -31,6 +31,7 @@ import type { OpenEntry } from "./open-payments.ts";
 import { overfull } from "./take.ts";
 import { addressAt, ASY, headersOf, listing, newPayer, openShop, OPERATOR, suite, USDC } from "./testing/shop.ts";
 import type { Shop } from "./testing/shop.ts";
+import { createWriting } from "./writing.ts";
 
 let database: Database;
 let shop: Shop;
@@ -883,6 +884,22 @@ describe("a desk", () => {
     expect(overfull({ entries })).toBeUndefined();
     entries.add({ ...entry, paymentId: "0x0" });
     expect(overfull({ entries })?.problem).toMatchObject({ status: 503, code: "payments_overloaded" });
+  });
+
+  it("counts what is being written once for each payment, and forgets it", () => {
+    const writing = createWriting();
+    const first = writing.begin("payer usdc", "a", 5n);
+    const copy = writing.begin("payer usdc", "a", 5n);
+    const other = writing.begin("payer usdc", "b", 7n);
+    const elsewhere = writing.begin("payer asy", "c", 1n);
+    expect([first, copy, other, elsewhere].map(({ beside }) => beside)).toEqual([0n, 0n, 5n, 0n]);
+    first.end();
+    expect(writing.begin("payer usdc", "d", 1n).beside).toBe(12n);
+    copy.end();
+    const last = writing.begin("payer usdc", "d", 1n);
+    expect([last.beside, writing.size()]).toEqual([7n, 2]);
+    for (const { end } of [last, other, elsewhere]) end();
+    expect(writing.size()).toBe(1);
   });
 
   it("lets no more copies wait in all than it can hold, and forgets whom it waited for", async () => {
