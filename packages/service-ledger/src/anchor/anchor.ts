@@ -262,12 +262,11 @@ export function createAnchor(modules: AnchorModules, options: AnchorOptions): An
   }
 
   async function gather(force: boolean): Promise<void> {
-    const [fromIndex, toIndex, last] = await Promise.all([
-      gatheredUpTo(database, network),
-      followedUpTo(database),
-      lastBatch(database, network),
-    ]);
+    // One after the other, on one connection: side by side they would keep three for this alone, each a process of the server.
+    const fromIndex = await gatheredUpTo(database, network);
+    const toIndex = await followedUpTo(database);
     if (toIndex <= fromIndex) return;
+    const last = await lastBatch(database, network);
     const leaves = await batchLeaves(database, network, fromIndex, toIndex, MAX_LEAVES);
     const waitedMs = now() - (last?.createdAtMs ?? 0);
     const due =
