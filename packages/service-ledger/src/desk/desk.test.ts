@@ -294,6 +294,10 @@ describe("what the chain says", () => {
     shop.chain.facts = { balance: 1999n };
     await refuses("exact", "invalid_exact_evm_insufficient_balance");
     await refuses("upto", "permit2_insufficient_balance");
+    const poor = await shop.take(quote, headersOf(await exact(shop.offer(quote, "exact"))));
+    expect(problem(poor).message).toBe(
+      "The payer has 1999 of the token's smallest units, and owes 0 of them already; 2000 are to be paid.",
+    );
     shop.chain.facts = { balance: undefined };
     await refuses("exact", "payment_unavailable", 503);
     shop.chain.facts = { authorizationUsed: true };

@@ -109,7 +109,7 @@ export function doubtOf(
         : by === "eip3009"
           ? "invalid_exact_evm_insufficient_balance"
           : "permit2_insufficient_balance",
-      message: `The payer has ${found.balance} and owes ${standing.unsettled} of it already; ${amountAtomic} is to be paid.`,
+      message: `The payer has ${found.balance} of the token's smallest units, and owes ${standing.unsettled} of them already; ${amountAtomic} are to be paid.`,
     };
   if (by === "eip3009") return { sponsorNeeded: false };
   const allowance = found.allowance ?? 0n;
