@@ -131,7 +131,7 @@ describe("on a real chain", () => {
           if (answer.kind === "problem") told.push(codeOf(answer));
           if (answer.kind !== "open") return answer.kind;
           // Its own copies wait for it; those of the other gateway hear so.
-          await expect.poll(() => [at.desk.status().waiting, told.length]).toEqual([24, 25]);
+          await expect.poll(() => [at.desk.status().waiting, told.length], { timeout: 60_000 }).toEqual([24, 25]);
           await at.finish(answer);
           return answer.kind;
         }),
