@@ -82,6 +82,7 @@ const OTHER_NAMES: Readonly<Record<string, readonly string[]>> = {
   ],
   "events of chain and settler, which the log names": [
     "batch_built",
+    "anchor_recovered",
     "batch_failed",
     "batch_posted",
     "chain_died",
