@@ -188,7 +188,8 @@ function kindsOf(suite: EvmSuite, served: ServedChain, turn: number): readonly S
   const v1 = v1NameOf(network);
   const extra = (name: string, address: Address | undefined): { readonly extra?: JsonObject } =>
     address === undefined ? {} : { extra: { [name]: checksumAddress(suite, address) } };
-  return [
+  const isServed = (scheme: string): boolean => served.schemes?.some((one) => one === scheme) ?? true;
+  const kinds: readonly SupportedKind[] = [
     { x402Version: 2, scheme: "exact", network },
     { x402Version: 2, scheme: "upto", network, ...extra("facilitatorAddress", sender?.address) },
     { x402Version: 2, scheme: "batch-settlement", network, ...extra("receiverAuthorizer", authorizer?.address) },
@@ -196,6 +197,7 @@ function kindsOf(suite: EvmSuite, served: ServedChain, turn: number): readonly S
       ? [{ x402Version: 1 as const, scheme: "exact", network: v1 }]
       : []),
   ];
+  return kinds.filter(({ scheme }) => isServed(scheme));
 }
 
 /** What was asked, beyond the payment's own nonce: SHA-256, hexadecimal. */

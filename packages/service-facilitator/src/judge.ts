@@ -26,6 +26,8 @@ export async function judgePayment(
     payment.kind === "upto" ? { ...request.requirement, amount: String(payment.permit.amount) } : request.requirement;
   const token = served.tokens.find(({ address }) => address === requirement.asset);
   if (!token) return refuse(REASON.requirements, "The token is not served here.");
+  if (served.schemes?.includes(requirement.scheme) === false)
+    return refuse(REASON.scheme, "This chain has no contract for the scheme.");
   const [sender] = sendersFor(served, request);
   const options = {
     factories: served.factories ?? [],

@@ -13,7 +13,7 @@ import {
 } from "@assay/driver-chain";
 import type { Call, Chain, DirectPayment, Sender } from "@assay/driver-chain";
 import { channelIdOf, claimBatchDigest, depositIdOf, fromHex, paymentIdOf, refundDigest, toHex } from "@assay/x402";
-import type { Address, EvmSigner, EvmSuite, Network } from "@assay/x402";
+import type { Address, EvmSigner, EvmSuite, Network, PaymentRequirements } from "@assay/x402";
 import { REASON, refuse } from "./reasons.ts";
 import type { Reason, Refusal } from "./reasons.ts";
 import type { ParsedRequest, PaymentRequest } from "./request.ts";
@@ -37,6 +37,8 @@ export type ServedChain = {
   readonly authorizer?: EvmSigner;
   /** Factories that may deploy a payer's account on the way (ERC-6492). None when absent. */
   readonly factories?: readonly Address[];
+  /** Schemes whose contracts are on this chain; all of them when absent. */
+  readonly schemes?: readonly PaymentRequirements["scheme"][];
   /** Most gas of one transaction. */
   readonly maxGas?: bigint;
 };

@@ -116,6 +116,15 @@ describe("documents", () => {
     const foreign = await paid(requirement({ asset: `0x${"44".repeat(20)}` }), { fundAtomic: 0n });
     await refused(foreign.document, foreign.requirements, "invalid_payment_requirements");
   });
+
+  test("of a scheme whose contract is not on the chain, which is not offered either", async () => {
+    const by = createFacilitator({ suite, chains: [{ ...open.served, schemes: ["upto"] }] });
+    const { kinds } = await by.supported();
+    expect(kinds.map(({ scheme }) => scheme)).toEqual(["upto"]);
+    const { document, requirements } = await paid();
+    await refused(document, requirements, "unsupported_scheme", by);
+    expect(await open.facilitator.verify(document, requirements)).toMatchObject({ isValid: true });
+  });
 });
 
 describe("payments", () => {

@@ -87,6 +87,7 @@ export async function openFacilitator(modules: {
       chain: of,
       senders: [sender],
       tokens: deployments.tokens,
+      ...(deployments.schemes ? { schemes: deployments.schemes } : {}),
     };
   };
   try {
