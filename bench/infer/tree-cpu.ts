@@ -2,7 +2,10 @@ import { readFileSync, readdirSync } from "node:fs";
 
 const TICKS_PER_SECOND = 100;
 
-/** CPU seconds (user and system) that a process and all its living descendants have used, from /proc. */
+/**
+ * CPU seconds (user and system) that a process and all its descendants have used, from /proc: fields 14 to 17 of proc(5), so
+ * that what those used that have ended is not taken back.
+ */
 export function treeCpuSeconds(root: number): number {
   const parents = new Map<number, number>();
   const ticks = new Map<number, number>();
@@ -12,7 +15,10 @@ export function treeCpuSeconds(root: number): number {
       const stat = readFileSync(`/proc/${name}/stat`, "latin1");
       const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       parents.set(Number(name), Number(fields[1]));
-      ticks.set(Number(name), Number(fields[11]) + Number(fields[12]));
+      ticks.set(
+        Number(name),
+        fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0),
+      );
     } catch {
       // The process ended between the listing and the reading.
     }
