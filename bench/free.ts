@@ -21,7 +21,8 @@ const PER_SECOND = 100;
 const PACED = 300;
 /** Two runs of the very same program differ by this share in a quiet machine. */
 const NOISE = 0.05;
-const SETTLE_MS = 15_000;
+/** After this a settler rests, and so does the log. */
+const SETTLE_MS = 90_000;
 const IDLE_MS = 5_000;
 
 const call = callBytes("free");
