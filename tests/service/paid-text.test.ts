@@ -704,6 +704,24 @@ describe("a settlement of its own", () => {
     expect(new Set(asked).size).toBe(2);
   });
 
+  test("costs what its listing says beside the answer, and nothing where nobody anchors by itself", async () => {
+    const rates = { ...RATES, "service:anchoring": { call: 9 } } as const;
+    const alone = { "x-settlement-type": "Individual" };
+    const desk = openDesk(rates, { settlement: "individual" });
+    const { server: at } = await open(hello, { desk, paid: { individual: () => Promise.resolve(facts) } });
+    expect(await codeOf(await ask(at, { headers: { ...payment("low", CAP), ...alone } }))).toEqual([
+      402,
+      "payment_underpaid",
+    ]);
+    for (const stream of [false, true])
+      await (await ask(at, { stream, headers: { ...payment(`${stream}`, CAP + 9, "upto"), ...alone } })).text();
+    expect(desk.settled().map(({ amount }) => amount)).toEqual([149n, 169n]);
+    await at.close();
+    const elsewhere = await open(hello, { desk: openDesk(rates, { settlement: "individual" }) });
+    expect((await ask(elsewhere.server, { headers: { ...payment("one", CAP), ...alone } })).status).toBe(200);
+    expect(elsewhere.desk.settled().map(({ amount }) => amount)).toEqual([BigInt(CAP)]);
+  });
+
   test("that fails costs nobody the answer", async () => {
     const { server: at, desk } = await open(hello, {
       desk: openDesk(RATES, { settlement: "individual" }),

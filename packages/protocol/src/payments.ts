@@ -12,11 +12,11 @@ export type MeteredUse = {
 
 /**
  * What a listing is for: a model by its name (`model:me/net`), or one of the gateway's own services (`service:storage`,
- * `service:openings`, `service:verification`, `service:audit`; `service:proving`, which nothing sells yet).
+ * `service:openings`, `service:anchoring`, `service:verification`, `service:audit`; `service:proving`, which nothing sells yet).
  */
 export type ListingSubject =
   | `model:${string}`
-  | `service:${"storage" | "openings" | "verification" | "audit" | "proving"}`;
+  | `service:${"storage" | "openings" | "anchoring" | "verification" | "audit" | "proving"}`;
 
 /** A share of what a listing earns, in 1/10,000. The rest is the gateway's. */
 export type ListedPayee = { readonly address: `0x${string}`; readonly basisPoints: number };

@@ -65,7 +65,7 @@ export const modelPrice = defineCommand<PriceFlags, [string, string?]>({
 
 /** `assay price`. */
 export const price = defineCommand<PriceFlags, [string?, string?]>({
-  brief: "Set, show or remove prices, also of storage, openings, verification and audits",
+  brief: "Set, show or remove prices, also of storage, openings, anchoring, verification and audits",
   examples: ["price", "price service:storage 0.05 --per gigabyte-day"],
   json: `${LISTING}; without a subject {prices: […]}`,
   flags: pricing,

@@ -431,6 +431,7 @@ describe("prices", () => {
 
   test.each([
     ["service:openings", "0.002 USDC an opening kept"],
+    ["service:anchoring", "0.002 USDC a receipt anchored by itself"],
     ["service:audit", "0.002 USDC an audit"],
     ["service:verification", "0.002 USDC a verification"],
     ["service:storage", "0.002 USDC an upload"],

@@ -77,8 +77,8 @@ function dropOldest(map: Map<string, unknown>, most: number): void {
 
 /** Members of a body that prices depend on beside its size. */
 const PRICED = ["model", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "stream"] as const;
-/** Headers that prices depend on: what is to be kept has one of its own. */
-const PRICED_HEADERS = ["assay-retention", "assay-keep-days"] as const;
+/** Headers that prices depend on: what is to be kept, and what is to be anchored by itself, have some of their own. */
+const PRICED_HEADERS = ["assay-retention", "assay-keep-days", "x-settlement-type"] as const;
 /** Bodies above this are not looked into: their route and size are all that is known. */
 const MAX_LOOKED_INTO = 1024 * 1024;
 

@@ -149,6 +149,12 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     }
   };
 
+  /** What a receipt anchored by itself uses beside its answer: a transaction of its own. */
+  const anchoring = (settlement: string | undefined): readonly BesideUse[] =>
+    modules.individual && settlement?.toLowerCase() === "individual"
+      ? [{ subject: "service:anchoring", used: {} }]
+      : [];
+
   const answerIn = async (record: StoredRecord): Promise<CompleteAnswer | undefined> => {
     if (record.erased || record.opening.length === 0) return undefined;
     const [execution, service] = decodeEntry(record.entry).map((envelope) => parseStatement(suite, envelope));
@@ -215,7 +221,7 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
       charge(subject, used, besides) {
         const charged = subject !== undefined && subjects.includes(subject) ? subject : subjects[0];
         if (charged === undefined) throw new TypeError("A quote names no listing.");
-        return open.charge(charged, used, besides);
+        return open.charge(charged, used, [...(besides ?? []), ...anchoring(open.settlement)]);
       },
       recorded: (charge) => ({
         instruction: charge.instruction,
@@ -242,11 +248,14 @@ export function createPayments(modules: PaymentModules, options: PaymentOptions 
     allFree,
     limits: { textMs: options.textLimitMs ?? TEXT_LIMIT_MS, inferMs: options.inferLimitMs ?? INFER_LIMIT_MS },
     async take(use, request, mimeType) {
-      if (allFree() || modules.mayCost?.(use) === false) return undefined;
-      const quote = desk.quote({ ...use, resource: resourceOf(request, mimeType) });
+      if (allFree()) return undefined;
+      const headers = paymentHeaders(request);
+      const besides = [...(use.besides ?? []), ...anchoring(headers["x-settlement-type"])];
+      if (modules.mayCost?.({ ...use, besides }) === false) return undefined;
+      const quote = desk.quote({ ...use, besides, resource: resourceOf(request, mimeType) });
       if (!quote) return undefined;
       const { signal } = request;
-      const taken = await desk.take(quote, paymentHeaders(request), { fingerprint: request.fingerprint(), signal });
+      const taken = await desk.take(quote, headers, { fingerprint: request.fingerprint(), signal });
       if (taken.kind === "problem") {
         metrics.payments.inc({ scheme: "any", outcome: taken.problem.status === 402 ? "required" : "refused" });
         throw refusalOf(taken.problem);

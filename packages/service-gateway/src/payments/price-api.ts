@@ -22,7 +22,7 @@ export type PriceApiModules = {
 
 /** A listing with its payees is below two kilobytes. */
 const MAX_LISTING_BYTES = 16 * 1024;
-const SUBJECT = /^(?:model:[\x21-\x7e]{1,256}|service:(?:storage|openings|verification|audit|proving))$/;
+const SUBJECT = /^(?:model:[\x21-\x7e]{1,256}|service:(?:storage|openings|anchoring|verification|audit|proving))$/;
 
 const decimal = z
   .string()
@@ -60,7 +60,9 @@ const listingShown = z
 const subjectParams = z.object({
   subject: z
     .string()
-    .describe("`model:` and a model's name, or `service:` and `storage`, `openings`, `verification` or `audit`.")
+    .describe(
+      "`model:` and a model's name, or `service:` and `storage`, `openings`, `anchoring`, `verification` or `audit`.",
+    )
     .openapi({ param: { name: "subject", in: "path" }, example: "model:demo/digits" }),
 });
 
@@ -82,7 +84,9 @@ export function mountPriceApi(app: OpenAPIHono, modules: PriceApiModules): void 
     const subject = context.req.param("subject") ?? "";
     if (SUBJECT.test(subject)) return subject as ListingSubject;
     throw new AssayError("listing_invalid", `${JSON.stringify(subject.slice(0, 200))} is nothing that has a price.`, {
-      hints: ["Name model:<name>, or service:storage, service:openings, service:verification or service:audit."],
+      hints: [
+        "Name model:<name>, or service:storage, service:openings, service:anchoring, service:verification or service:audit.",
+      ],
     });
   };
   const modelOf = (subject: ListingSubject): ReturnType<PriceApiModules["versions"]> =>

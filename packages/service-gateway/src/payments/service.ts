@@ -143,6 +143,7 @@ async function charge(
       service: subject,
       ...payment,
       rateSource: price?.rateSource ?? "",
+      ...Object.fromEntries((price?.parts ?? []).map((part) => [`part:${part.subject}`, part.amountAtomic])),
       ...promises,
     },
   };

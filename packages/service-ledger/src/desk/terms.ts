@@ -51,6 +51,12 @@ export type Pricing = {
   readonly required: (quote: DeskQuote, error: string, accepts?: readonly PaymentRequirements[]) => PaymentRequired;
 };
 
+/** How to do without what is charged beside an answer. */
+const WITHOUT: Readonly<Partial<Record<ListingSubject, string>>> = {
+  "service:openings": "Leave out assay-retention: server-encrypted, and keep what opens the receipt yourself.",
+  "service:anchoring": "Leave out x-settlement-type: individual; the receipt is anchored with others within a minute.",
+};
+
 /** Prices by listings, in the tokens of one chain. */
 export function createPricing(
   { listings, suite }: Pick<DeskModules, "listings" | "suite">,
@@ -125,7 +131,7 @@ export function createPricing(
           `The answer is priced in ${first.asset} and ${other.subject} in ${other.listing.asset}: one payment is in one token.`,
           {
             hints: [
-              "Leave out assay-retention: server-encrypted, and keep what opens the receipt yourself.",
+              WITHOUT[other.subject] ?? `Do without ${other.subject}.`,
               `If you operate this gateway, price ${other.subject} in ${first.asset}.`,
             ],
           },

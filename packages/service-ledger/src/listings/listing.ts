@@ -9,7 +9,7 @@ export const MAX_PAYEES = 8;
 /** A whole, in which shares are written. */
 export const WHOLE_BASIS_POINTS = 10_000;
 const MAX_NAME = 256;
-const SERVICES = ["storage", "openings", "verification", "audit", "proving"] as const;
+const SERVICES = ["storage", "openings", "anchoring", "verification", "audit", "proving"] as const;
 const RATES = ["perCall", "perMillionInputTokens", "perMillionOutputTokens", "perSecond", "perGigabyteDay"] as const;
 
 /** Whether a text names something that can have a price: `model:me/net`, `service:storage`. */
@@ -60,6 +60,7 @@ const MEASURED: Readonly<Record<"model" | (typeof SERVICES)[number], readonly Ra
   model: ["perCall", "perMillionInputTokens", "perMillionOutputTokens", "perSecond"],
   storage: ["perCall", "perGigabyteDay"],
   openings: ["perCall"],
+  anchoring: ["perCall"],
   verification: ["perCall", "perSecond"],
   audit: ["perCall", "perSecond"],
   proving: [],
@@ -74,7 +75,7 @@ const RATE_WORDS: Readonly<Record<Rate, string>> = {
 
 /**
  * Refuses a price that nobody would ever be asked for, with `listing_invalid`: for what is not sold here (proofs), by what
- * is not measured of it, and payees of kept openings, which are paid for together with an answer. Of a listing that is to
+ * is not measured of it, and payees of what is paid for together with an answer. Of a listing that is to
  * be set; those that are stored already are left alone.
  */
 export function assertSold(listing: Listing): void {
@@ -93,9 +94,9 @@ export function assertSold(listing: Listing): void {
       `${what === "model" ? "A model" : listing.subject} is not sold by ${RATE_WORDS[wrong]}: that is not measured of it.`,
       `It is by ${[...new Set(MEASURED[what].map((rate) => RATE_WORDS[rate]))].join(", by ")}.`,
     );
-  if (what === "openings" && (listing.payees?.length ?? 0) > 0)
+  if ((what === "openings" || what === "anchoring") && (listing.payees?.length ?? 0) > 0)
     refuse(
-      "service:openings has no payees of its own: it is paid for together with an answer.",
+      `${listing.subject} has no payees of its own: it is paid for together with an answer.`,
       "Leave the payees out; those of the model share what is paid.",
     );
 }

@@ -174,6 +174,12 @@ describe("the price list", () => {
       { subject: "service:openings", perCall: "1", payees: [{ address: address(1), basisPoints: 1 }] },
       /payees/,
     ],
+    ["a receipt anchored by itself by the second", { subject: "service:anchoring", perSecond: "1" }, /the second/],
+    [
+      "a receipt anchored by itself with payees",
+      { subject: "service:anchoring", perCall: "1", payees: [{ address: address(1), basisPoints: 1 }] },
+      /service:anchoring has no payees/,
+    ],
     ["storage by the token", { subject: "service:storage", perMillionInputTokens: "1" }, /the token/],
     ["an audit by the day", { subject: "service:audit", perGigabyteDay: "1" }, /the gigabyte and day/],
     ["a model by the day", { perGigabyteDay: "1", perCall: "1" }, /^A model is not sold/],
@@ -190,6 +196,7 @@ describe("the price list", () => {
     const listings = await openListings(file, options);
     for (const sold of [
       { subject: "service:openings", perCall: "1" },
+      { subject: "service:anchoring", perCall: "1" },
       { subject: "service:storage", perCall: "1", perGigabyteDay: "1" },
       { subject: "service:verification", perSecond: "1" },
       { subject: "service:audit", perCall: "1" },

@@ -155,6 +155,8 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
 
   /** A payment that opens a channel is a charge like any other once its deposit is on the chain. */
   async function lookAtDeposits(rows: readonly PaymentRow[]): Promise<void> {
+    const due = new Set(rows.map(({ paymentId }) => paymentId));
+    for (const paymentId of deposited) if (!due.has(paymentId)) deposited.delete(paymentId);
     for (const row of rows) {
       if (row.instruction.payload.payment.kind !== "deposit" || deposited.has(row.paymentId)) continue;
       if (await modules.isDeposited(row)) deposited.add(row.paymentId);

@@ -18,7 +18,7 @@ export type PriceFlags = GatewayFlags & {
 };
 
 /** Services of a gateway that have a price of their own. */
-const SERVICES = ["storage", "openings", "verification", "audit"] as const;
+const SERVICES = ["storage", "openings", "anchoring", "verification", "audit"] as const;
 /** Most places of an amount: tokens have 18, and a thousandth of one token is wanted at most. */
 const AMOUNT = /^(?:0|[1-9]\d{0,29})(?:\.\d{1,18})?$/;
 
@@ -200,6 +200,7 @@ function rowsOf(listing: ListingDocument): (readonly [string, string])[] {
 const ONE: Readonly<Record<string, string>> = {
   "service:storage": "an upload",
   "service:openings": "an opening kept",
+  "service:anchoring": "a receipt anchored by itself",
   "service:verification": "a verification",
   "service:audit": "an audit",
 };
