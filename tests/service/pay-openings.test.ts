@@ -144,3 +144,20 @@ describe("an opening that is kept", () => {
     expect(hints.join(" ")).toMatch(/assay-retention.*service:openings in ASY/);
   });
 });
+
+describe("a receipt that is anchored by itself", () => {
+  test("is paid with the answer and with what else was asked for, each part named", async () => {
+    await world.price("service:anchoring", { asset: "USDC", perCall: "0.003" });
+    const payer = await world.payer("alone", { USDC: 10n * DOLLAR });
+    const paid = await pay(payer, "upto", digit({ ...KEEP, "x-settlement-type": "individual" }));
+    const { price, verdict, row } = await world.settled(paid);
+    expect(price.parts?.map(({ subject }) => subject)).toEqual([
+      "model:demo/digits",
+      "service:openings",
+      "service:anchoring",
+    ]);
+    const [answer, ...beside] = (price.parts ?? []).map(({ amountAtomic }) => BigInt(amountAtomic));
+    expect([beside, (answer ?? 0n) + OPENING + 3_000n]).toEqual([[OPENING, 3_000n], paid.amount]);
+    expect([verdict.status, row("payment")[0], row("anchor")[0]]).toEqual(["verified", "pass", "pass"]);
+  });
+});
