@@ -26,6 +26,8 @@ export type Chore = {
   readonly everyMs: number;
   /** How often once nothing has happened for a while, milliseconds; as often as ever when absent. */
   readonly restMs?: number;
+  /** Whether the end of a job is what it waits for: then it runs with the next turn, whenever it ran before. */
+  readonly afterJobs?: boolean;
   readonly run: () => Promise<unknown>;
 };
 
@@ -150,6 +152,7 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
       state: outcome.state,
       ...("transaction" in outcome ? { transaction: outcome.transaction } : {}),
     });
+    for (const { name, afterJobs } of modules.chores) if (afterJobs === true) lastRun.delete(name);
     hurry();
   }
 
@@ -218,8 +221,14 @@ export function createEngine(modules: EngineModules, options: EngineOptions): En
     for (const chore of chores) {
       const everyMs = now() - stirredMs < LIVELY_MS ? chore.everyMs : (chore.restMs ?? chore.everyMs);
       if (now() - (lastRun.get(chore.name) ?? 0) < everyMs) continue;
-      await chore.run();
+      // Before it runs: a job that ends meanwhile may have come too late for it.
       lastRun.set(chore.name, now());
+      try {
+        await chore.run();
+      } catch (error) {
+        lastRun.delete(chore.name);
+        throw error;
+      }
     }
   }
 

@@ -180,6 +180,7 @@ export async function runSettler(settings: SettlerSettings, callbacks: SettlerCa
         name: "supplements",
         everyMs: SUPPLEMENTS_EVERY_MS,
         restMs: REST_MS,
+        afterJobs: true,
         run: createSupplementer({
           database,
           write: callbacks.writeSupplements,
