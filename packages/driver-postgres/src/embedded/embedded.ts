@@ -10,7 +10,7 @@ import { ROLE, ensureCluster, prepareDirectory } from "./cluster.ts";
 import { SERVICE_IDENTITY, isRoot } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import { lockDirectory } from "./lock.ts";
-import { launch, stop } from "./postmaster.ts";
+import { launch, leave, stop } from "./postmaster.ts";
 import type { Postmaster } from "./postmaster.ts";
 
 /** Recovery after a crash replays at most `max_wal_size`, which a slow disk does in less than this. */
@@ -21,6 +21,8 @@ const RESTART_WINDOW_MS = 60_000;
 /** Bytes of a socket path on Linux (sockaddr_un, unix(7)) without its final zero. */
 export const MAX_SOCKET_PATH_BYTES = 107;
 const STOP_GRACE_MS = 15_000;
+/** Making a database copies a few megabytes. */
+const CREATE_TIMEOUT_MS = 30_000;
 
 export type EmbeddedEvent =
   | { readonly type: "died"; readonly pid: number }
@@ -135,14 +137,20 @@ async function shortSocketDirectory(dataDirectory: string, cleanups: Array<() =>
 }
 
 async function ensureDatabase(socketDirectory: string, database: string): Promise<void> {
-  const client = new Client({ host: socketDirectory, user: ROLE, database: "postgres" });
+  const client = new Client({
+    host: socketDirectory,
+    user: ROLE,
+    database: "postgres",
+    connectionTimeoutMillis: CREATE_TIMEOUT_MS,
+    query_timeout: CREATE_TIMEOUT_MS,
+  });
   client.on("error", () => undefined);
   await client.connect();
   try {
     const { rowCount } = await client.query("SELECT 1 FROM pg_database WHERE datname = $1", [database]);
     if (rowCount === 0) await client.query(`CREATE DATABASE ${client.escapeIdentifier(database)}`);
   } finally {
-    await client.end();
+    await leave(client);
   }
 }
 

@@ -14,6 +14,8 @@ export const MAX_LOG_BYTES = 4 * 1024 * 1024;
 const MAX_COMPLAINT_BYTES = 2_048;
 const POLL_MS = 15;
 const LONGEST_BACK_OFF_MS = 1_000;
+/** How long the end of a connection is waited for. */
+const LEAVE_MS = 2_000;
 
 /** Settings for one machine with other work to do; durability is as strict as PostgreSQL has it. */
 const SETTINGS: Readonly<Record<string, string>> = {
@@ -184,8 +186,21 @@ async function ping(socketDirectory: string): Promise<boolean> {
   } catch {
     return false;
   } finally {
-    await client.end().catch(() => undefined);
+    await leave(client);
   }
+}
+
+/**
+ * Ends a connection, and waits for that a moment: a server that is ending itself may never close its side, and nobody is to
+ * wait for it for ever.
+ */
+export async function leave(client: Client): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([
+    client.end().catch(() => undefined),
+    delay(LEAVE_MS, undefined, { signal: timer.signal }).catch(() => undefined),
+  ]);
+  timer.abort();
 }
 
 async function watch(pid: number, dataDirectory: string): Promise<void> {
