@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { pbkdf2, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -19,6 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { connectDatabase, createIndexStore, migrateDatabase, startEmbeddedPostgres } from "../index.ts";
 import type { Database, EmbeddedEvent, EmbeddedOptions, EmbeddedPostgres } from "../index.ts";
@@ -300,6 +301,20 @@ describe("refusals", () => {
     });
     writeFileSync(config, right);
     await (await start(directory)).close();
+  });
+
+  it("hears of a server that ends at once, however slow the disk is", async () => {
+    const directory = fresh();
+    writeFileSync(join(directory, "data/postgresql.conf"), "no_such_setting_at_all = 1\n");
+    // What waits for files waits behind these, while the server comes and goes.
+    let busy = true;
+    const turn = async (): Promise<void> => {
+      while (busy) await promisify(pbkdf2)("slow", "disk", 100_000, 32, "sha256");
+    };
+    const turns = Array.from({ length: 8 }, turn);
+    await expect(startEmbeddedPostgres({ directory })).rejects.toEqual(code("database_start_failed"));
+    busy = false;
+    await Promise.all(turns);
   });
 
   it("refuses binaries that are not there", async () => {

@@ -118,6 +118,8 @@ async function start(options: LaunchOptions, deadline: number): Promise<Postmast
   const log = await openLog(cluster);
   const offset = (await log.stat()).size;
   let child: ChildProcess;
+  let ended: Promise<void>;
+  let failure: string | undefined;
   try {
     const settings = { ...SETTINGS, unix_socket_directories: OWN_DIRECTORY ?? cluster.dataDirectory };
     child = spawn(
@@ -136,17 +138,17 @@ async function start(options: LaunchOptions, deadline: number): Promise<Postmast
         ...cluster.identity,
       },
     );
+    // Before anything is waited for: a server that refuses its settings ends at once, and says so once.
+    ended = new Promise<void>((resolve) => {
+      child.once("error", (error) => {
+        failure = `PostgreSQL could not be executed: ${error.message}`;
+        resolve();
+      });
+      child.once("exit", () => resolve());
+    });
   } finally {
     await log.close();
   }
-  let failure: string | undefined;
-  const ended = new Promise<void>((resolve) => {
-    child.once("error", (error) => {
-      failure = `PostgreSQL could not be executed: ${error.message}`;
-      resolve();
-    });
-    child.once("exit", () => resolve());
-  });
   const state = { exited: false };
   void ended.then(() => (state.exited = true));
   while (!state.exited && Date.now() < deadline && !options.signal.aborted) {
