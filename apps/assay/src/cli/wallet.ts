@@ -31,6 +31,11 @@ export function walletPath(world: World): string {
   return join(world.home, "wallet.json");
 }
 
+/** Whether a passphrase is set for every command. */
+export function hasPassphrase(world: World): boolean {
+  return (world.variable(PASSPHRASE) ?? "") !== "";
+}
+
 /** Makes this home's wallet. Throws `wallet_exists` and `wallet_locked`. */
 export async function makeWallet(world: World, protection: Protection): Promise<OpenWallet> {
   const path = walletPath(world);

@@ -15,7 +15,7 @@ import { cliError } from "../render-error.ts";
 import { chainIfAny, guardWallet, payStore, startedChain, tokenOf, tokensOf } from "../spend.ts";
 import type { KnownToken } from "../spend.ts";
 import { facts, printable, table } from "../style.ts";
-import { makeWallet, openWallet, walletAddress, walletPath } from "../wallet.ts";
+import { hasPassphrase, makeWallet, openWallet, walletAddress, walletPath } from "../wallet.ts";
 
 export type NewFlags = { readonly passphrase: boolean };
 export type FundFlags = GatewayFlags & { readonly asset?: string; readonly amount?: string };
@@ -32,7 +32,9 @@ const FUNDS = [
 /** `assay wallet new`. */
 export async function make(cli: Cli, flags: NewFlags): Promise<number> {
   const { world, output } = cli;
-  const wallet = await makeWallet(world, flags.passphrase ? "passphrase" : "local secret");
+  // Whoever has set a passphrase opens the wallet with it from now on.
+  const isOwn = flags.passphrase || hasPassphrase(world);
+  const wallet = await makeWallet(world, isOwn ? "passphrase" : "local secret");
   const path = walletPath(world);
   output.answer(
     () =>
@@ -44,7 +46,7 @@ export async function make(cli: Cli, flags: NewFlags): Promise<number> {
             ["Kept at", path],
             [
               "Opened by",
-              flags.passphrase
+              isOwn
                 ? "your passphrase, which nobody can give back to you"
                 : "a random secret in this home: good for development chains, and for nothing else",
             ],
