@@ -16,7 +16,9 @@ export type StatedAnchor = {
     readonly root: Uint8Array;
     readonly logSize: number;
     readonly logRoot: Uint8Array;
+    /** SHA-256 of the batch's blob. */
     readonly blob: Uint8Array;
+    /** Hash of the submitter's entry before, zeros for its first. */
     readonly prev: Uint8Array;
   };
   readonly leaf: {

@@ -1,24 +1,14 @@
 import { AssayError, bytesToHex, canonicalJson, equalBytes, hexToBytes, parseJson, utf8ToBytes } from "@assay/core";
 import type { JsonValue } from "@assay/core";
 import { anchorDomain } from "@assay/contracts";
+import type { StatedAnchor } from "@assay/receipts";
 import { hashWords, tokenDomain, typedDigest } from "@assay/x402";
 import type { Address, EvmSuite } from "@assay/x402";
 import { MAX_LEAVES, buildTree, hashLeaf } from "./tree.ts";
 import type { LeafTree, ReceiptLeaf } from "./tree.ts";
 
-/** What is posted of a batch. Hashes are 32 bytes; numbers count from zero. */
-export type AnchorEntry = {
-  readonly submitter: Address;
-  readonly firstLeaf: number;
-  readonly leafCount: number;
-  readonly root: Uint8Array;
-  readonly logSize: number;
-  readonly logRoot: Uint8Array;
-  /** SHA-256 of the batch's blob. */
-  readonly blob: Uint8Array;
-  /** Hash of the submitter's entry before, zeros for its first. */
-  readonly prev: Uint8Array;
-};
+/** What is posted of a batch, as bundles state it. Hashes are 32 bytes; numbers count from zero. */
+export type AnchorEntry = StatedAnchor["entry"];
 
 /** Where an entry is posted: part of what is signed. */
 export type AnchorPlace = { readonly chainId: number; readonly contract: Address };

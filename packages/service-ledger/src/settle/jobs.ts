@@ -157,7 +157,7 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
     restTimer.unref();
   }
 
-  const isBusy = (): boolean => users > 0 || running.size > 0 || [...starting.keys()].some(isRunning);
+  const isBusy = (): boolean => users > 0 || running.size > 0 || mayBegin() > 0;
 
   /** Shuts DBOS down, unless something is to do: also what recovery has not begun yet. */
   async function rest(): Promise<void> {
@@ -187,6 +187,11 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
     return false;
   }
 
+  /** How many were started and may begin yet. */
+  function mayBegin(): number {
+    return [...starting.keys()].filter(isRunning).length;
+  }
+
   async function begin(jobId: string): Promise<boolean> {
     for (let run = 1; run <= MAX_JOB_RUNS; run++) {
       const workflowID = run === 1 ? jobId : `${jobId}#${run}`;
@@ -214,7 +219,7 @@ export async function launchJobs(options: JobsOptions): Promise<Jobs> {
   return {
     ensure: async (jobId) => isRunning(jobId) || using(() => begin(jobId)),
     isRunning,
-    running: () => running.size + starting.size,
+    running: () => running.size + mayBegin(),
     // A failure is heard of by the first job.
     prepare: () => void using(() => Promise.resolve()).catch(ignore),
     sweep: (beforeMs) =>
