@@ -1,6 +1,6 @@
 import { AssayError } from "@assay/core";
 import { nodeSuite } from "@assay/driver-crypto";
-import { TEXT_LIMITS } from "@assay/protocol";
+import { TEXT_LIMITS, isDatatype } from "@assay/protocol";
 import { exportAir, receiptJson, viewReceipt } from "@assay/receipts";
 import {
   createApi,
@@ -99,9 +99,8 @@ export async function startAnswering(home: Home, rooms: Rooms): Promise<{ readon
         rawInput: async (model) => {
           const { signature } = await hub.facts(hub.catalogue.resolve(model.name, model.version));
           const [only, ...more] = signature.inputs;
-          return only && more.length === 0
-            ? { rawInput: { name: only.name, datatype: only.datatype as never, shape: only.shape } }
-            : {};
+          if (!only || more.length > 0 || !isDatatype(only.datatype)) return {};
+          return { rawInput: { name: only.name, datatype: only.datatype, shape: only.shape } };
         },
         nodeSubject: parties.nodeSubject,
         maxBodyBytes,
