@@ -49,8 +49,10 @@ export async function openFileJournal(path: string): Promise<FileJournal> {
   return {
     ...kept,
     async append(record) {
-      const same = await kept.from(record.network, record.sender, record.nonce, MAX_LINE_BYTES);
-      if (same.some(({ nonce, attempt }) => nonce === record.nonce && attempt === record.attempt))
+      const { network, sender, nonce, attempt } = record;
+      // The keeper in memory would refuse it too, but after the line was written.
+      const same = await kept.from(network, sender, nonce, Number.MAX_SAFE_INTEGER);
+      if (same.some((one) => one.nonce === nonce && one.attempt === attempt))
         throw new AssayError("transaction_journal_conflict", `The journal has nonce ${record.nonce} already.`);
       await write({ append: recordLine(record) }, () => kept.append(record));
     },
